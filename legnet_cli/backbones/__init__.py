@@ -1,0 +1,1 @@
+"""LEGNet and UnravelNet in plain PyTorch."""

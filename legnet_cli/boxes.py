@@ -1,0 +1,158 @@
+"""Oriented boxes and detections: one convention everywhere, and conversions to and from the others.
+
+A box is ``cx, cy, w, h, angle``: centre and sides in pixels, ``w >= h``, angle of the side ``w`` in
+[-pi/2, pi/2) radians, clockwise on the screen (x to the right, y down). This is mmrotate's ``le90``.
+Pixel (0, 0) of an image spans [0, 1) x [0, 1): coordinates count from the outer corner of the first pixel.
+
+Other conventions, each turned into ``le90`` by :func:`to_le90` (the rectangle stays the same one):
+
+=============  ====================  ==============================================================
+name           angle range           meaning
+=============  ====================  ==============================================================
+``le90``       [-90 deg, 90 deg)     of the longer side; ours, and mmrotate's of that name
+``le135``      [-45 deg, 135 deg)    of the longer side; mmrotate's of that name
+``oc``         (0 deg, 90 deg]       of the side called w, whichever is longer; mmrotate's of that name,
+                                     and ``cv2.minAreaRect`` of OpenCV 4.5.1 to 4.12
+``opencv``     [-90 deg, 0 deg)      of the side called w; ``cv2.minAreaRect`` before 4.5.1 and from 4.13
+``yolo``       [0 deg, 90 deg)       of the side called w; ``xywhr`` as Ultralytics predicts it
+=============  ====================  ==============================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_HALF_PI = np.pi / 2
+CONVENTIONS = ("le90", "le135", "oc", "opencv", "yolo")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Scored oriented boxes of one image or scene.
+
+    Attributes:
+        boxes: (n, 5) float64, ``le90``.
+        scores: (n,) float32 in [0, 1].
+        labels: (n,) int64 class indices.
+    """
+
+    boxes: Array
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        if self.boxes.shape != (n, 5) or self.scores.shape != (n,) or self.labels.shape != (n,):
+            shapes = (self.boxes.shape, self.scores.shape, self.labels.shape)
+            raise ValueError(f"boxes, scores, labels must be (n, 5), (n,), (n,), not {shapes}")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Detections:
+        """The detections a mask, an index array or a slice selects."""
+        return Detections(self.boxes[index], self.scores[index], self.labels[index])
+
+    @staticmethod
+    def empty() -> Detections:
+        """No detections."""
+        return Detections(np.zeros((0, 5)), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+    @staticmethod
+    def concat(parts: list[Detections]) -> Detections:
+        """All detections of ``parts``, in order."""
+        parts = [Detections.empty(), *parts]
+        return Detections(
+            np.concatenate([p.boxes for p in parts]),
+            np.concatenate([p.scores for p in parts]),
+            np.concatenate([p.labels for p in parts]),
+        )
+
+
+def to_le90(boxes: Array) -> Array:
+    """Rewrite (n, 5) boxes of any convention (see the module) as the same rectangles in ``le90``.
+
+    Every convention says the same thing, that ``angle`` turns the side called w; only the range differs.
+    """
+    boxes = np.array(boxes, np.float64).reshape(-1, 5)
+    tall = boxes[:, 2] < boxes[:, 3]
+    boxes[tall, 2:4] = boxes[tall, 3:1:-1]
+    angle = boxes[:, 4] + np.where(tall, _HALF_PI, 0.0)
+    angle = (angle + _HALF_PI) % np.pi - _HALF_PI
+    # rounding can put a tiny negative remainder on the open end of the range
+    boxes[:, 4] = np.where(angle >= _HALF_PI, -_HALF_PI, angle)
+    return boxes
+
+
+def from_le90(boxes: Array, convention: str) -> Array:
+    """Rewrite (n, 5) ``le90`` boxes in another ``convention`` (see the module); inverse of :func:`to_le90`.
+
+    Raises:
+        ValueError: for a convention that is not in ``CONVENTIONS``.
+    """
+    boxes = np.array(boxes, np.float64).reshape(-1, 5)
+    angle = boxes[:, 4]
+    if convention == "le90":
+        return boxes
+    if convention == "le135":
+        angle = np.where(angle < -np.pi / 4, angle + np.pi, angle)
+        boxes[:, 4] = np.where(angle >= 3 * np.pi / 4, -np.pi / 4, angle)  # where the sum was rounded up
+        return boxes
+    lowest = {"oc": 0.0, "opencv": -_HALF_PI, "yolo": 0.0}.get(convention)
+    if lowest is None:
+        raise ValueError(f"unknown angle convention {convention!r}: choose from {', '.join(CONVENTIONS)}")
+    turns = np.floor((angle - lowest) / _HALF_PI)
+    turned = angle - turns * _HALF_PI
+    turns += turned >= lowest + _HALF_PI  # where the difference was rounded up
+    if convention == "oc":  # its range is open below and closed above
+        turns -= angle - turns * _HALF_PI <= lowest
+    odd = turns % 2 != 0
+    boxes[odd, 2:4] = boxes[odd, 3:1:-1]
+    boxes[:, 4] = angle - turns * _HALF_PI
+    return boxes
+
+
+def boxes_to_polygons(boxes: Array) -> Array:
+    """Corners (n, 4, 2) of (n, 5) boxes: x, y in pixels, clockwise on the screen, from the (-w, -h) corner."""
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 5)
+    cos, sin = np.cos(boxes[:, 4]), np.sin(boxes[:, 4])
+    half_w = np.stack([cos, sin], 1) * boxes[:, 2:3] / 2
+    half_h = np.stack([-sin, cos], 1) * boxes[:, 3:4] / 2
+    centre = boxes[:, :2]
+    corners = [centre - half_w - half_h, centre + half_w - half_h, centre + half_w + half_h, centre - half_w + half_h]
+    return np.stack(corners, 1)
+
+
+def polygons_to_boxes(polygons: Array) -> Array:
+    """Smallest enclosing ``le90`` boxes (n, 5) of (n, k, 2) polygons of k >= 2 points.
+
+    One side of the smallest rectangle lies along an edge of the convex hull; every pair of points is tried,
+    which covers those edges whatever the order of the points. Among equal areas the earliest pair wins.
+    """
+    points = np.asarray(polygons, np.float64)
+    if points.shape[0] == 0:
+        return np.zeros((0, 5))
+    first, second = np.triu_indices(points.shape[1], 1)
+    edges = points[:, second] - points[:, first]
+    angle = np.arctan2(edges[..., 1], edges[..., 0])
+    cos, sin = np.cos(angle), np.sin(angle)
+    origin = points.mean(1, keepdims=True)
+    x, y = np.moveaxis(points - origin, 2, 0)
+    along = x[:, None] * cos[..., None] + y[:, None] * sin[..., None]
+    across = y[:, None] * cos[..., None] - x[:, None] * sin[..., None]
+    w, h = np.ptp(along, 2), np.ptp(across, 2)
+    area = w * h
+    # a relative margin keeps the choice stable under rounding
+    best = np.argmax(area <= area.min(1, keepdims=True) * (1 + 1e-9) + 1e-12, axis=1)
+    pick = np.arange(len(points)), best
+    mid_along = (along.max(2) + along.min(2))[pick] / 2
+    mid_across = (across.max(2) + across.min(2))[pick] / 2
+    cos, sin, origin = cos[pick], sin[pick], origin[:, 0]
+    centre_x = origin[:, 0] + mid_along * cos - mid_across * sin
+    centre_y = origin[:, 1] + mid_along * sin + mid_across * cos
+    return to_le90(np.stack([centre_x, centre_y, w[pick], h[pick], angle[pick]], 1))

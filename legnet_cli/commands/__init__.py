@@ -1,0 +1,1 @@
+"""Commands: parse the flags, call one verb, show its result."""

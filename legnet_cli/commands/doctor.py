@@ -1,0 +1,31 @@
+"""``legnet doctor``: what this machine can do, and what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from legnet_cli.commands.options import JsonOpt
+from legnet_cli.commands.report import print_json
+from legnet_cli.errors import DependencyError
+
+
+def doctor(json_: JsonOpt = False) -> None:
+    """Check this machine and say what is missing."""
+    from legnet_cli.engine.doctor import doctor as run
+
+    findings = run()
+    if json_:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        width = max(len(finding.name) for finding in findings)
+        topic = ""
+        for finding in findings:
+            if finding.topic != topic:
+                topic = finding.topic
+                typer.secho(topic, bold=True)
+            mark = typer.style("→ " + finding.mend, fg=typer.colors.YELLOW) if finding.mend else ""
+            typer.echo(f"  {finding.name:{width}}  {finding.value}  {mark}".rstrip())
+    if any(finding.fatal for finding in findings):
+        raise DependencyError("a needed package is missing: run 'uv sync'")

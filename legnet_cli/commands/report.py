@@ -1,0 +1,65 @@
+"""What every command shares on the terminal: errors as one line, logging, results as text or JSON."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+
+from legnet_cli.errors import LegnetError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+INTERRUPTED = 130  # the shell's code for Ctrl-C
+
+
+def report_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Make ``command`` end with one line and the error's exit code; bugs keep their traceback."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except LegnetError as error:
+            typer.secho(f"error: {one_line(error)}", fg=typer.colors.RED, err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.secho("interrupted: nothing was written", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+    return run
+
+
+def one_line(error: BaseException) -> str:
+    """The message of ``error`` with its line breaks taken out."""
+    return " ".join(str(error).split())
+
+
+class _LineHandler(logging.Handler):
+    """Log records as lines on stderr that do not tear a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        tqdm.write(level + self.format(record), file=sys.stderr)
+
+
+def setup_logging(verbosity: int) -> None:
+    """Show the package's log lines on stderr: errors (-1), warnings and notes (0), debug (1)."""
+    logger = logging.getLogger("legnet_cli")
+    logger.handlers = [_LineHandler()]
+    logger.propagate = False
+    logger.setLevel({-1: logging.ERROR, 0: logging.INFO}.get(verbosity, logging.DEBUG))
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Write ``value`` to stdout as indented JSON."""
+    import json
+
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,96 @@
+"""What a label format with one file per image consists of, and the list of class names beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from legnet_cli.data.labels import Dataset, ImageLabels, LabelBuilder
+from legnet_cli.errors import DataError
+
+CLASS_LIST = "classes.txt"
+NOT_UTF8 = "is not UTF-8 text: save it as UTF-8"
+
+
+def codes_are_names(classes: Sequence[str]) -> dict[str, str]:
+    """Codes of a format that writes the class names themselves."""
+    return {name: name for name in classes}
+
+
+def read_class_list(root: Path) -> dict[str, str] | None:
+    """Class names by code from ``classes.txt``: one name a line, in the order of the labels; None without it."""
+    path = root / CLASS_LIST
+    if not path.is_file():
+        return None
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: a class name stands there twice: remove one")
+    # a format without spaces in its names writes "Cargo-Truck" for "Cargo Truck"
+    return {"-".join(name.split()): name for name in names} | {name: name for name in names}
+
+
+def class_list(dataset: Dataset) -> dict[str, str]:
+    """``classes.txt``, which keeps the order of the classes, those without objects, and the spaces in names."""
+    return {CLASS_LIST: "".join(f"{name}\n" for name in dataset.classes)}
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a file, with or without a byte order mark.
+
+    Raises:
+        DataError: the file cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: {NOT_UTF8}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}): check the file") from error
+
+
+def text_lines(data: bytes) -> list[str]:
+    """Lines of a UTF-8 text with any line ends, with or without a byte order mark.
+
+    Raises:
+        DataError: it is in another encoding.
+    """
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(NOT_UTF8) from error
+
+
+@dataclass(frozen=True)
+class Format:
+    """A label format of one file per image.
+
+    Attributes:
+        name: what ``--from`` and ``--to`` call it.
+        suffix: of its label files.
+        images: folder of the images below the dataset, ``{split}`` standing for the split's name.
+        labels: folder of the label files, likewise.
+        parse: adds the objects of a file's bytes to a builder; raises DataError if the file is useless.
+        render: the text of an image's label file, given the code of each class name.
+        split_lists: folder of the files ``train.txt`` … that list images, where splits share folders.
+        sizes: whether width and height of the images are needed to parse.
+        read_names: class names by code, as the dataset's folder lists them; None if it does not.
+        default_names: class names by code where nothing is listed; None if codes are names.
+        codes: the code of each class name when writing.
+        side_files: texts of other files by path.
+        split_names: what the format calls a split, where that is not our name for it.
+    """
+
+    name: str
+    suffix: str
+    images: str
+    labels: str
+    parse: Callable[[bytes, LabelBuilder], None]
+    render: Callable[[ImageLabels, Mapping[str, str]], str]
+    split_lists: str = ""
+    sizes: bool = False
+    read_names: Callable[[Path], dict[str, str] | None] = read_class_list
+    default_names: Mapping[str, str] | None = None
+    codes: Callable[[Sequence[str]], dict[str, str]] = codes_are_names
+    side_files: Callable[[Dataset], dict[str, str]] = class_list
+    split_names: Mapping[str, str] | None = None

@@ -1,0 +1,279 @@
+"""Labelled objects in memory: one type whatever the format they were read from.
+
+A quad is four corners in pixels, (0, 0) being the outer corner of the first pixel, in the order of the file.
+Every fault found in a label file becomes a :class:`Problem` that names the file and the place in it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legnet_cli.boxes import Array, boxes_to_polygons, polygons_to_boxes
+from legnet_cli.errors import DataError
+
+Scalar = str | int | float | bool
+Size = tuple[int, int]  # width, height in pixels
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".jp2", ".webp")
+SUBPIXEL = 6  # decimals of a pixel that scaled coordinates are rounded to: whole pixels come back whole
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A fault in a dataset: ``place`` (file, and line or object in it), what is wrong, and whether it was left out."""
+
+    place: str
+    message: str
+    left_out: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+class LabelError(DataError):
+    """Labels that cannot be used; ``problems`` lists every fault, the message tells the first one."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        more = f" (and {len(problems) - 1} more faults)" if len(problems) > 1 else ""
+        super().__init__(f"{problems[0]}{more}: mend the labels, or leave such objects out with --skip-bad")
+
+
+@dataclass(frozen=True)
+class ImageLabels:
+    """The labelled objects of one image.
+
+    Attributes:
+        file: path of the image below its folder of images, with ``/``; without suffix if no image is known.
+        quads: (n, 4, 2) float64 corners in pixels.
+        names: class name of each object.
+        difficult: (n,) int64; 0 is a plain object, others are kept out of the count by DOTA's rules.
+        attributes: what else the format says about each object.
+        path: the image file, None if it was not found.
+        size: width and height in pixels, None if nobody has asked yet.
+        split: ``train``, ``val``, ``test`` or empty.
+        meta: what the format says about the image, such as ``gsd`` and ``imagesource``.
+        source: the label file; None for an image without labels.
+        places: where each object stands in ``source``, such as ``:12`` for line 12.
+    """
+
+    file: str
+    quads: Array = field(default_factory=lambda: np.zeros((0, 4, 2)))
+    names: tuple[str, ...] = ()
+    difficult: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    attributes: tuple[Mapping[str, Scalar], ...] = ()
+    path: Path | None = None
+    size: Size | None = None
+    split: str = ""
+    meta: Mapping[str, Scalar] = field(default_factory=dict)
+    source: Path | None = None
+    places: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.names)
+        lengths = (self.difficult.shape, len(self.attributes), len(self.places))
+        if self.quads.shape != (n, 4, 2) or lengths != ((n,), n, n):
+            raise ValueError(f"{self.file}: {n} names with quads {self.quads.shape} and others {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def stem(self) -> str:
+        """``file`` without the suffix of an image: the name that label files and predictions go by."""
+        return strip_image_suffix(self.file)
+
+    @property
+    def boxes(self) -> Array:
+        """Smallest oriented boxes (n, 5) around the quads, ``le90``."""
+        return polygons_to_boxes(self.quads)
+
+    def place(self, index: int) -> str:
+        """Where object ``index`` stands, for messages."""
+        return f"{self.source or self.file}{self.places[index]}"
+
+    def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> ImageLabels:
+        """The objects that a mask or an index array picks."""
+        picked = np.arange(len(self))[index].tolist()
+        return replace(
+            self,
+            quads=self.quads[picked],
+            names=tuple(self.names[i] for i in picked),
+            difficult=self.difficult[picked],
+            attributes=tuple(self.attributes[i] for i in picked),
+            places=tuple(self.places[i] for i in picked),
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with their labels, in a fixed order.
+
+    Attributes:
+        images: sorted by split and file.
+        classes: class names; an object's label is the index of its name here.
+        format: name of the format they were read from.
+        problems: what was left out or looks doubtful.
+    """
+
+    images: tuple[ImageLabels, ...]
+    classes: tuple[str, ...]
+    format: str
+    problems: tuple[Problem, ...] = ()
+
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that hold images, in order."""
+        return tuple(dict.fromkeys(image.split for image in self.images))
+
+    def split(self, name: str) -> Dataset:
+        """The images of one split.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        if name not in self.splits():
+            known = ", ".join(split or "(none)" for split in self.splits())
+            raise DataError(f"split {name!r} is not in this dataset: choose from {known}")
+        return replace(self, images=tuple(image for image in self.images if image.split == name))
+
+    def counts(self) -> dict[str, int]:
+        """Objects of each class, in the order of ``classes``."""
+        found = Counter(name for image in self.images for name in image.names)
+        return {name: found[name] for name in self.classes}
+
+
+def labels_of(image: ImageLabels, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Class index (n,) of each object of ``image``.
+
+    Raises:
+        DataError: an object's class is not in ``classes``; the message names the nearest one.
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    for i, name in enumerate(image.names):
+        if name not in index:
+            raise DataError(f"{image.place(i)}: {unknown_class(name, classes)}")
+    return np.array([index[name] for name in image.names], np.int64).reshape(-1)
+
+
+def unknown_class(name: str, known: Iterable[str]) -> str:
+    """A message about ``name`` that is not one of the ``known`` classes, with the nearest of them."""
+    by_form = {plain_name(other): other for other in known}
+    near = difflib.get_close_matches(plain_name(name), by_form, 1, 0.6)
+    if near and not name.isdigit():
+        return f"unknown class {name!r}: did you mean {by_form[near[0]]!r}?"
+    return f"unknown class {name!r}: known are {', '.join(by_form.values()) or 'none'}"
+
+
+def plain_name(name: str) -> str:
+    """``name`` without case, spaces and punctuation: the same for ``Small vehicle`` and ``small-vehicle``."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum()) or name
+
+
+def strip_image_suffix(file: str) -> str:
+    """``file`` without its suffix if that is one of an image, in any case."""
+    head, _, suffix = file.rpartition(".")
+    return head if head and f".{suffix.lower()}" in IMAGE_SUFFIXES else file
+
+
+class LabelBuilder:
+    """Collects the objects and faults of one image while its label file is parsed.
+
+    Attributes:
+        source: the label file.
+        problems: faults found so far, shared by all builders of a dataset.
+        size: width and height of the image in pixels, None if unknown; a parser may set it.
+        names: class names by the code that stands for them in the file; None if codes are names.
+        meta: what the file says about the image.
+    """
+
+    def __init__(
+        self, source: Path, problems: list[Problem], size: Size | None = None, names: Mapping[str, str] | None = None
+    ) -> None:
+        self.source, self.problems, self.size, self.names = source, problems, size, names
+        self.meta: dict[str, Scalar] = {}
+        self._rows: list[tuple[Sequence[float], str, int, Mapping[str, Scalar], str]] = []
+
+    def bad(self, place: str, message: str) -> None:
+        """Note a fault at ``place`` (``:12`` for line 12, empty for the whole file); its object is left out."""
+        self.problems.append(Problem(f"{self.source}{place}", message, left_out=True))
+
+    def add(
+        self,
+        coordinates: Sequence[float],
+        code: str,
+        difficult: int = 0,
+        place: str = "",
+        attributes: Mapping[str, Scalar] | None = None,
+    ) -> None:
+        """Add an object of 8 ``coordinates`` x1, y1 … x4, y4 in pixels; note a fault if it cannot be one."""
+        name = code if self.names is None else self.names.get(code)
+        if len(coordinates) != 8:
+            self.bad(place, f"{len(coordinates) / 2:g} points where an oriented box has 4")
+        elif not code:
+            self.bad(place, "the class is missing")
+        elif name is None:
+            self.bad(place, self._unknown(code))
+        else:
+            self._rows.append((coordinates, name, difficult, attributes or {}, place))
+
+    def _unknown(self, code: str) -> str:
+        names = self.names or {}
+        if not code.isdecimal():
+            return unknown_class(code, names)
+        return unknown_class(code, (f"{key} ({name})" for key, name in names.items()))
+
+    def add_polygon(
+        self,
+        points: Array,
+        code: str,
+        difficult: int = 0,
+        place: str = "",
+        attributes: Mapping[str, Scalar] | None = None,
+    ) -> None:
+        """Add an object outlined by (k, 2) ``points``: as it is with 4 points, else its smallest oriented box."""
+        if len(points) > 1 and (points[0] == points[-1]).all():
+            points = points[:-1]
+        if len(points) < 3:
+            self.bad(place, f"{len(points)} different points, a polygon has at least 3")
+            return
+        if len(points) != 4 and np.isfinite(points).all():
+            points = boxes_to_polygons(polygons_to_boxes(points[None]))[0].round(SUBPIXEL)
+        self.add(points[:4].ravel().tolist(), code, difficult, place, attributes)
+
+    def build(self, file: str, path: Path | None, split: str) -> ImageLabels:
+        """The image with its sound objects; corners that are no numbers and quads without area are faults."""
+        quads = np.array([row[0] for row in self._rows], np.float64).reshape(-1, 4, 2)
+        finite = np.asarray(np.isfinite(quads.reshape(-1, 8)).all(1))
+        flat = finite & _without_area(np.where(finite[:, None, None], quads, 0.0))
+        for i in np.flatnonzero(~finite | flat):
+            self.bad(self._rows[i][4], "the area is zero" if finite[i] else "a corner is not a finite number")
+        keep = np.flatnonzero(finite & ~flat)
+        rows = [self._rows[i] for i in keep]
+        return ImageLabels(
+            file=file,
+            quads=quads[keep],
+            names=tuple(row[1] for row in rows),
+            difficult=np.array([row[2] for row in rows], np.int64).reshape(-1),
+            attributes=tuple(row[3] for row in rows),
+            path=path,
+            size=self.size,
+            split=split,
+            meta=self.meta,
+            source=self.source,
+            places=tuple(row[4] for row in rows),
+        )
+
+
+def _without_area(quads: Array) -> NDArray[np.bool_]:
+    """Whether the four corners of each of (n, 4, 2) quads lie on one line."""
+    a, b, c = np.moveaxis(quads[:, 1:] - quads[:, :1], 1, 0)
+    crosses = [u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] for u, v in ((a, b), (a, c), (b, c))]
+    flat: NDArray[np.bool_] = np.abs(crosses).max(0) < 1e-6
+    return flat

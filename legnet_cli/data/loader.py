@@ -1,0 +1,230 @@
+"""Reads a dataset in any of the formats with label files or COCO JSON, and pairs images with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from legnet_cli.data import coco
+from legnet_cli.data.detect import FORMATS, Part, read_split_lists, sniff_file
+from legnet_cli.data.format import CLASS_LIST, Format
+from legnet_cli.data.images import find_images, image_size
+from legnet_cli.data.labels import Dataset, ImageLabels, LabelBuilder, Problem, strip_image_suffix
+from legnet_cli.errors import DataError
+
+SPLIT_ORDER = ("train", "val", "trainval", "test", "")
+_SHOWN = 3  # names that a summary of many spells out
+
+
+def load_parts(root: Path, format: str, parts: list[Part], *, sizes: bool = False) -> Dataset:
+    """The dataset of ``parts`` (see :func:`legnet_cli.data.detect.find_parts`), with every fault in its problems.
+
+    Args:
+        root: folder of the dataset, or one file of it.
+        format: its name.
+        sizes: read the size of each image from its file, and compare it with the one that labels state.
+
+    Raises:
+        DataError: the list of classes, or a COCO file as a whole, cannot be used.
+    """
+    problems: list[Problem] = []
+    root = root if root.is_dir() else root.parent
+    if format == "coco":
+        images, classes = _load_coco(parts, problems)
+    else:
+        images, classes = _load_folders(root, FORMATS[format], parts, problems)
+        if len(parts) == 1 and not parts[0].split:
+            images = list(_by_lists(root, images, problems))
+    if sizes:
+        images = list(_sized(images, problems))
+    images.sort(key=lambda image: (*split_rank(image.split), image.file))
+    return Dataset(tuple(images), tuple(classes), format, tuple(problems))
+
+
+def split_rank(split: str) -> tuple[int, str]:
+    """Sorts splits: train, val, trainval, test, none, then others by name."""
+    return (SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER), split)
+
+
+def summary(names: Iterable[str]) -> str:
+    """The first of ``names`` and how many more there are."""
+    listed = sorted(names)
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more
+
+
+def _load_folders(
+    root: Path, fmt: Format, parts: list[Part], problems: list[Problem]
+) -> tuple[list[ImageLabels], list[str]]:
+    listed = fmt.read_names(root)
+    names = fmt.default_names if listed is None else listed
+    images: list[ImageLabels] = []
+    taken: dict[tuple[str, str], ImageLabels] = {}
+    for part in parts:
+        for image in _load_part(fmt, part, names, problems):
+            other = taken.setdefault((part.split, image.stem), image)
+            if other is image:
+                images.append(image)
+            else:
+                message = f"has the same name as {other.path or other.source}: rename one of them and its labels"
+                problems.append(Problem(str(image.path or image.source), message, left_out=True))
+    used = {name for image in images for name in image.names}
+    order = dict.fromkeys(names.values()) if names else sorted(used)
+    return images, [name for name in order if listed is not None or name in used]
+
+
+def _load_part(
+    fmt: Format, part: Part, names: Mapping[str, str] | None, problems: list[Problem]
+) -> Iterator[ImageLabels]:
+    images = _stems((folder / file, file) for folder in part.images for file in find_images(folder))
+    files = _stems(_label_files(fmt, part))
+    flat = part.labels in part.images
+    if flat:  # lists and notes may lie among the labels
+        files = {stem: found for stem, found in files.items() if stem in images or sniff_file(found[0][0])}
+    pairs = _paired(images, files)
+    lonely = sorted(stem for stem, path in pairs.items() if stem not in images and path is not None)
+    if lonely:
+        place = ", ".join(map(str, part.images)) or str(part.labels)
+        message = f"no image for the labels of {summary(lonely)}"
+        problems.append(Problem(place, message if part.images else f"{message}: no folder of images was found"))
+    bare = sorted(stem for stem, path in pairs.items() if path is None)
+    if bare:
+        what = "no labels, and count as empty" if part.labels else "no labels: their folder is missing"
+        place = str(part.labels or part.images[0])
+        problems.append(Problem(place, f"{len(bare)} images have {what}: {summary(bare)}"))
+    for stem in sorted({*pairs, *images}):
+        for path, file in images.get(stem, [(None, stem)]):
+            if (image := _load_image(fmt, pairs.get(stem), path, names, problems)) is not None:
+                yield replace(image, file=file, split=part.split)
+
+
+def _label_files(fmt: Format, part: Part) -> Iterator[tuple[Path, str]]:
+    if part.labels is None:
+        return
+    for path in sorted(part.labels.rglob("*")):
+        relative = path.relative_to(part.labels)
+        hidden = any(piece.startswith(".") for piece in relative.parts)
+        if path.suffix.lower() == fmt.suffix and path.name != CLASS_LIST and not hidden and path.is_file():
+            yield path, relative.as_posix()
+
+
+def _stems(files: Iterable[tuple[Path, str]]) -> dict[str, list[tuple[Path, str]]]:
+    """Files by their names without suffix; more than one where names clash."""
+    found: dict[str, list[tuple[Path, str]]] = {}
+    for path, file in files:
+        stem = strip_image_suffix(file) if path.suffix.lower() not in (".txt", ".xml") else file[: -len(path.suffix)]
+        found.setdefault(stem, []).append((path, file))
+    return found
+
+
+def _paired(
+    images: dict[str, list[tuple[Path, str]]], files: dict[str, list[tuple[Path, str]]]
+) -> dict[str, Path | None]:
+    """The label file of each stem; a label file in a folder of its own goes to the image of the same last name.
+
+    Raises:
+        DataError: two label files are for one image.
+    """
+    last = {stem.rpartition("/")[2]: stem for stem in images}
+    found: dict[str, Path | None] = {}
+    for stem, labels in files.items():
+        target = stem if stem in images else last.get(stem.rpartition("/")[2], stem)
+        for path, _ in labels:
+            if found.setdefault(target, path) != path:
+                raise DataError(f"{path}: {found[target]} has labels of the same image: choose with --labels")
+    return {**dict.fromkeys(images), **found}
+
+
+def _load_image(
+    fmt: Format, source: Path | None, path: Path | None, names: Mapping[str, str] | None, problems: list[Problem]
+) -> ImageLabels | None:
+    """The labels in ``source`` of the image at ``path``; None, and a problem, if they or the image are useless."""
+    try:
+        size = image_size(path) if fmt.sizes and path is not None else None
+        if source is None:
+            return ImageLabels(file="", path=path, size=size)
+        builder = LabelBuilder(source, problems, size, names)
+        fmt.parse(source.read_bytes(), builder)
+    except OSError as error:
+        problems.append(Problem(str(source), f"cannot be read ({error.strerror})", left_out=True))
+    except ValueError as error:
+        problems.append(Problem(str(source), str(error), left_out=True))
+    except DataError as error:
+        fault = str(error).removeprefix(f"{path}: ")
+        problems.append(Problem(str(path if fault != str(error) else source), fault, left_out=True))
+    else:
+        return builder.build("", path, "")
+    return None
+
+
+def _load_coco(parts: list[Part], problems: list[Problem]) -> tuple[list[ImageLabels], list[str]]:
+    images: list[ImageLabels] = []
+    classes: dict[str, None] = {}
+    for part in parts:
+        if part.labels is None:
+            files = [(folder / file, file) for folder in part.images for file in find_images(folder)]
+            problems.append(Problem(str(part.images[0]), f"{len(files)} images have no labels: their file is missing"))
+            images += [ImageLabels(file=file, path=path, split=part.split) for path, file in files]
+            continue
+        found, names = coco.read(part.labels, part.split, problems)
+        classes |= dict.fromkeys(names)
+        placed = [replace(image, path=_find_file(image.file, part.images)) for image in found]
+        lonely = [image.file for image in placed if image.path is None]
+        if lonely:
+            problems.append(Problem(str(part.labels), f"no image for the labels of {summary(lonely)}"))
+        listed = {image.path for image in placed}
+        rest = [file for folder in part.images for file in find_images(folder) if folder / file not in listed]
+        if rest:
+            problems.append(Problem(str(part.labels), f"does not list {len(rest)} images: {summary(rest)}"))
+        images += placed
+    return images, list(classes)
+
+
+def _find_file(file: str, folders: tuple[Path, ...]) -> Path | None:
+    candidates = (place / file for folder in folders for place in (folder, folder.parent))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _by_lists(root: Path, images: list[ImageLabels], problems: list[Problem]) -> Iterator[ImageLabels]:
+    """``images`` with the splits that lists in ``root`` give them; those on no list are left out."""
+    lists = read_split_lists(root)
+    if not lists:
+        yield from images
+        return
+    rest: list[str] = []
+    for image in images:
+        splits = [split for split in sorted(lists, key=split_rank) if image.stem in lists[split]]
+        if splits:
+            yield replace(image, split=splits[0])
+        else:
+            rest.append(image.stem)
+        if len(splits) > 1:
+            problems.append(Problem(image.stem, f"is listed in {' and '.join(splits)}: it went to {splits[0]}"))
+    if rest:
+        problems.append(
+            Problem(str(root), f"{len(rest)} images are on no list of a split and stay out: {summary(rest)}")
+        )
+    absent = set().union(*lists.values()) - {image.stem for image in images}
+    if absent:
+        problems.append(Problem(str(root), f"the lists name {len(absent)} images that are absent: {summary(absent)}"))
+
+
+def _sized(images: list[ImageLabels], problems: list[Problem]) -> Iterator[ImageLabels]:
+    """``images`` with the size of their files; those whose file is no image are left out."""
+    for image in images:
+        if image.path is None:
+            yield image
+            continue
+        try:
+            size = image_size(image.path)
+        except DataError as error:
+            place, _, fault = str(error).partition(": ")
+            problems.append(Problem(place, fault, left_out=True))
+            continue
+        if image.size not in (None, size) and image.size is not None:
+            stated = f"{image.size[0]} × {image.size[1]}"
+            problems.append(
+                Problem(str(image.source), f"states {stated} pixels where the image has {size[0]} × {size[1]}")
+            )
+        yield replace(image, size=size)

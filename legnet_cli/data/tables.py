@@ -1,0 +1,206 @@
+"""Detections as text: one CSV for any number of images, or a folder of DOTA's ``Task1_<class>.txt``.
+
+CSV columns: ``image, class, score, cx, cy, w, h, angle, x1, y1, … x4, y4`` in pixels and radians (``le90``), then
+``lon, lat`` of the centre if any image is georeferenced. Pixels have 4 decimals, angles 6, degrees 9; scores have
+all digits of a float32. An image without detections has no line.
+
+DOTA's lines are ``image score x1 y1 … x4 y4``, separated by single spaces, so its image names are file names
+without suffix and without spaces. There is one file for each class, empty or not.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legnet_cli.boxes import Array, Detections, boxes_to_polygons, polygons_to_boxes, to_le90
+from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.files import PathLike, atomic_path
+
+TASK1_FILES = "Task1_*.txt"
+
+_CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
+_BOX = ("cx", "cy", "w", "h", "angle")
+_COLUMNS = ("image", "class", "score", *_BOX, *_CORNERS)
+
+
+@dataclass(frozen=True)
+class ImageDetections:
+    """Detections of one image.
+
+    Attributes:
+        image: its name, as written to the file.
+        detections: its boxes in pixels.
+        lonlat: (n, 2) longitude and latitude of their centres in degrees; None without georeference.
+    """
+
+    image: str
+    detections: Detections
+    lonlat: Array | None = None
+
+
+def write_csv(path: PathLike, images: Sequence[ImageDetections], classes: Sequence[str]) -> None:
+    """Write the detections of all ``images`` to one CSV file, replacing what is there.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    located = any(image.lonlat is not None for image in images)
+    with atomic_path(path) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*_COLUMNS, *(("lon", "lat") if located else ())])
+        for image in images:
+            found = image.detections
+            names = (classes[label] for label in found.labels.tolist())
+            boxes = np.hstack([found.boxes[:, :4].round(4), found.boxes[:, 4:].round(6)])
+            columns = [*boxes.T.tolist(), *_corners(found.boxes).T.tolist()]
+            if image.lonlat is not None:
+                columns += image.lonlat.round(9).T.tolist()
+            elif located:
+                columns += [[""] * len(found)] * 2
+            lines = zip(names, found.scores.astype(str).tolist(), *columns, strict=True)
+            writer.writerows((image.image, *line) for line in lines)
+
+
+def read_csv(path: PathLike, classes: Sequence[str] | None = None) -> tuple[list[ImageDetections], list[str]]:
+    """Detections of a CSV file by image, sorted by name, and the class names that their labels index.
+
+    Args:
+        path: a file with at least the columns image, class, score, cx, cy, w, h and angle; lon and lat are not read.
+        classes: the classes in order of their labels; by default those found, sorted.
+
+    Raises:
+        DataError: the file is missing or damaged, or names a class that is not in ``classes``.
+    """
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = csv.reader(file)
+    except (OSError, ValueError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else "empty or not text"
+        raise DataError(f"{path}: cannot be read ({reason}): give a CSV file of detections") from error
+    missing = [name for name in ("image", "class", "score", *_BOX) if name not in header]
+    if missing:
+        raise DataError(f"{path}: lacks the column {missing[0]!r}: give a CSV file of detections")
+    numbers = _numbers(path, rows, [header.index(name) for name in ("score", *_BOX)], first=2)
+    image, kind = header.index("image"), header.index("class")
+    names = sorted({row[kind] for row in rows}) if classes is None else list(classes)
+    labels = _labels(path, [row[kind] for row in rows], names)
+    found = Detections(to_le90(numbers[:, 1:]), numbers[:, 0].astype(np.float32), labels)
+    return _by_image([row[image] for row in rows], found), names
+
+
+def check_task1(images: Sequence[str], classes: Sequence[str]) -> None:
+    """Refuse, before any work, names that DOTA's text files cannot hold or tell apart.
+
+    Raises:
+        ConfigError: an image name with a space or that comes twice, or a class name that is no file name.
+    """
+    seen: set[str] = set()
+    for name in images:
+        if len(name.split()) != 1 or name in seen:
+            fault = "comes twice" if name in seen else "has a space"
+            raise ConfigError(f"image name {name!r} {fault}, which DOTA's text cannot hold: rename it or write .csv")
+        seen.add(name)
+    for name in classes:
+        if set(name) & set('/\\:*?"<>|\n'):
+            raise ConfigError(f"class name {name!r} is no file name, which DOTA's text needs: write .csv instead")
+
+
+def write_task1(path: PathLike, images: Sequence[ImageDetections], classes: Sequence[str]) -> None:
+    """Write the folder ``path`` of ``Task1_<class>.txt``, replacing all such files that are there, and no others.
+
+    Raises:
+        ConfigError: names that the format cannot hold; see :func:`check_task1`.
+        DataError: the files cannot be written.
+    """
+    check_task1([image.image for image in images], classes)
+    lines: list[list[str]] = [[] for _ in classes]
+    for image in images:
+        found = image.detections
+        rows = zip(
+            found.labels.tolist(), found.scores.astype(str).tolist(), _corners(found.boxes).tolist(), strict=True
+        )
+        for label, score, corners in rows:
+            lines[label].append(f"{image.image} {score} {' '.join(map(str, corners))}\n")
+    with atomic_path(path) as scratch:
+        scratch.mkdir()
+        for name, text in zip(classes, lines, strict=True):
+            (scratch / f"Task1_{name}.txt").write_text("".join(text), encoding="utf-8", newline="\n")
+        for stale in Path(path).glob(TASK1_FILES):
+            if not (scratch / stale.name).exists():
+                stale.unlink()
+
+
+def read_task1(path: PathLike, classes: Sequence[str] | None = None) -> tuple[list[ImageDetections], list[str]]:
+    """Detections of a folder of ``Task1_<class>.txt`` by image, sorted by name, and the class names of their labels.
+
+    Quadrilaterals become their smallest enclosing boxes.
+
+    Args:
+        path: the folder.
+        classes: the classes in order of their labels; by default those of the files, sorted.
+
+    Raises:
+        DataError: there are no such files, one is damaged or of a class that is not in ``classes``.
+    """
+    files = {file.name[len("Task1_") : -len(".txt")]: file for file in sorted(Path(path).glob(TASK1_FILES))}
+    if not files:
+        raise DataError(f"{path}: holds no {TASK1_FILES}: give a folder of DOTA detections")
+    names = sorted(files) if classes is None else list(classes)
+    _labels(path, list(files), names)
+    images: list[str] = []
+    parts = []
+    for label, name in enumerate(names):
+        file = files.get(name)
+        if file is None:
+            continue
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{file}: cannot be read: check that it is a text file") from error
+        rows = [line.split() for line in lines]
+        numbers = _numbers(file, rows, range(1, 10), first=1)
+        images += [row[0] for row in rows]
+        boxes = polygons_to_boxes(numbers[:, 1:].reshape(-1, 4, 2))
+        parts.append(Detections(boxes, numbers[:, 0].astype(np.float32), np.full(len(rows), label)))
+    return _by_image(images, Detections.concat(parts)), names
+
+
+def _corners(boxes: Array) -> Array:
+    """x1, y1, … x4, y4 (n, 8) to 4 decimals."""
+    return np.round(boxes_to_polygons(boxes).reshape(-1, 8), 4)
+
+
+def _numbers(path: PathLike, rows: Sequence[Sequence[str]], columns: Sequence[int], *, first: int) -> Array:
+    """Some columns of all rows as finite numbers; ``first`` is the line number of the first row."""
+    values = np.full((len(rows), len(columns)), np.nan)
+    for index, row in enumerate(rows):
+        with suppress(ValueError, IndexError):
+            values[index] = [float(row[column]) for column in columns]
+    bad = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(bad):
+        line = first + int(bad[0])
+        raise DataError(f"{path}, line {line}: a number is missing or not one: correct or remove the line")
+    return values
+
+
+def _labels(path: PathLike, names: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    index = {name: label for label, name in enumerate(classes)}
+    try:
+        return np.array([index[name] for name in names], np.int64)
+    except KeyError as error:
+        raise DataError(f"{path}: unknown class {error.args[0]!r}: the classes are {', '.join(classes)}") from error
+
+
+def _by_image(names: Sequence[str], found: Detections) -> list[ImageDetections]:
+    """Split detections by the image name (n,) of each; their order within an image stays."""
+    images, index = np.unique(np.array(names, dtype=str), return_inverse=True)
+    order = np.argsort(index, kind="stable")
+    rows = np.split(order, np.searchsorted(index[order], np.arange(1, len(images))))
+    return [ImageDetections(str(image), found[row]) for image, row in zip(images, rows, strict=False)]

@@ -1,0 +1,1 @@
+"""The door to mmcv, mmdet and mmrotate: recipes, weights, inference."""

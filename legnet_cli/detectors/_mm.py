@@ -1,0 +1,137 @@
+"""The door to mmcv, mmdet and mmrotate: everything else imports them after :func:`import_mm`, or not at all.
+
+The three are imported without compiled operators, without torchvision (mmcv only wants it for ``torchvision://``
+weights) and without e2cnn (mmrotate only wants it for ReDet, and it takes longer to import than all the rest).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import torch
+
+from legnet_cli.errors import ConfigError, DependencyError
+from legnet_cli.ops import mmcv_ext
+
+if TYPE_CHECKING:
+    import mmcv
+
+_INSTALL = (
+    "echo 'setuptools<81' >build.txt; "  # what mmcv's own setup needs
+    "pip install --build-constraint build.txt mmcv-full==1.7.2 mmdet==2.28.2 mmrotate==0.3.4"
+)
+
+
+@functools.cache
+def import_mm() -> None:
+    """Import mmcv, mmdet and mmrotate, with :mod:`legnet_cli.ops` as their operators. Later calls do nothing.
+
+    Raises:
+        DependencyError: if one of them is missing or does not fit the others.
+    """
+    mmcv_ext.install()
+    with _quiet(), _stand_ins():
+        for name in ("mmcv", "mmdet.models", "mmrotate.models"):
+            _import(name)
+    _mend_anchors()
+    # advice on configurations and calls that are mmrotate's own
+    warnings.filterwarnings("ignore", module=r"(mmcv|mmdet|mmrotate)\.")
+    warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release")
+
+
+def load_config(stock: str) -> mmcv.Config:
+    """One of the configurations that come with mmrotate, by file name without suffix.
+
+    Only mmcv is imported.
+
+    Raises:
+        ConfigError: if mmrotate has no such configuration.
+        DependencyError: if mmcv or mmrotate is missing.
+    """
+    with _quiet():
+        config = _import("mmcv").Config
+    package = find_spec("mmrotate")  # does not import it
+    if package is None or package.origin is None:
+        raise DependencyError(f"mmrotate is not installed: run {_INSTALL}")
+    folder = Path(package.origin).parent / ".mim" / "configs"
+    found = sorted(folder.glob(f"*/{stock}.py"))
+    if not found:
+        raise ConfigError(f"mmrotate has no configuration {stock}: choose a file name under {folder}")
+    return config.fromfile(str(found[0]))
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (ImportError, AssertionError) as error:  # mmdet and mmrotate assert the versions they accept
+        reason = " ".join(str(error).split())
+        raise DependencyError(f"{name.partition('.')[0]} cannot be loaded ({reason}): run {_INSTALL}") from error
+
+
+def _mend_anchors() -> None:
+    """Let R3Det and S²ANet train without CUDA: mmrotate hands their anchor generator the device as the dtype."""
+    from mmrotate.core.anchor import RotatedAnchorGenerator
+
+    made = RotatedAnchorGenerator.grid_priors
+
+    def grid_priors(
+        self: object,
+        sizes: list[tuple[int, int]],
+        dtype: torch.dtype | torch.device = torch.float32,
+        device: str = "cuda",
+    ) -> list[torch.Tensor]:
+        priors: list[torch.Tensor] = (
+            made(self, sizes, device=dtype) if isinstance(dtype, torch.device) else made(self, sizes, dtype, device)
+        )
+        return priors
+
+    RotatedAnchorGenerator.grid_priors = grid_priors
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what mm* and torch's extension builder say while they are imported; none of it concerns the user."""
+    builder = logging.getLogger("torch.utils.cpp_extension")
+    builder.addFilter(_nothing)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        builder.removeFilter(_nothing)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
+
+
+@contextmanager
+def _stand_ins() -> Iterator[None]:
+    """Put modules in place of torchvision and e2cnn unless they are loaded, and take them away afterwards."""
+    torchvision, e2cnn, nn, gspaces = (
+        mmcv_ext.RefusingModule(name, f"{name} is left out here: choose one of the recipes of `legnet models`")
+        for name in ("torchvision", "e2cnn", "e2cnn.nn", "e2cnn.gspaces")
+    )
+    vars(torchvision)["__version__"] = "0"
+    # what mmrotate derives from and calls while it is imported
+    vars(nn)["EquivariantModule"] = torch.nn.Module
+    vars(gspaces)["Rot2dOnR2"] = lambda **_: gspaces
+    vars(e2cnn).update(nn=nn, gspaces=gspaces, __path__=[])
+    groups = ((torchvision,), (e2cnn, nn, gspaces))
+    ours = [module for group in groups if group[0].__name__ not in sys.modules for module in group]
+    sys.modules.update((module.__name__, module) for module in ours)
+    try:
+        yield
+    finally:
+        for module in ours:
+            sys.modules.pop(module.__name__, None)

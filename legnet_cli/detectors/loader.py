@@ -1,0 +1,161 @@
+"""From the name of weights to a detector that takes pixels: the one entry point for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from legnet_cli.boxes import Detections
+from legnet_cli.detectors.checkpoint import Checkpoint, ModelCard, read_checkpoint
+from legnet_cli.detectors.fetch import WEIGHTS, Progress, fetch
+from legnet_cli.detectors.recipes import get_recipe, model_config
+from legnet_cli.errors import CheckpointError, ConfigError, DependencyError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Weights on a device, ready to search images.
+
+    Attributes:
+        card: classes, recipe, tile size and more.
+        device: where it runs.
+        precision: fp32, bf16 or fp16, as chosen for ``auto``.
+    """
+
+    card: ModelCard
+    device: torch.device
+    precision: Precision
+    _search: Callable[[Tensor], list[Detections]] = field(repr=False)
+
+    def detect(self, images: NDArray[np.uint8]) -> list[Detections]:
+        """Detections in pixels in each of the images, RGB (B, H, W, 3) of any size, best first."""
+        if len(images) == 0:
+            return []
+        batch = torch.from_numpy(np.ascontiguousarray(images))
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        return self._search(batch.to(self.device, non_blocking=True))
+
+
+def load_detector(
+    weights: str | Path,
+    *,
+    recipe: str | None = None,
+    classes: Sequence[str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    compile: bool = False,
+    score_threshold: float = 0.05,
+    max_detections: int = 2000,
+    progress: Progress | None = None,
+) -> Detector:
+    """Load weights and the detector they are of.
+
+    Args:
+        weights: name of published weights, file or http(s) URL.
+        recipe: refuse weights of another recipe.
+        classes: names of the classes, where the file's own are wrong or missing.
+        device: ``auto`` (CUDA where there is one, else the CPU), cpu, cuda, cuda:N or mps.
+        precision: fp32, bf16, fp16, or ``auto``, see :func:`choose_precision`.
+        compile: compile the network; pays after some dozens of images of one size.
+        score_threshold: lowest score kept, 0 to 1.
+        max_detections: most boxes per image.
+        progress: told the bytes so far and in all during a download.
+
+    Raises:
+        CheckpointError: if the weights cannot be had, read or used.
+        ConfigError: for an unknown recipe, device or precision.
+        DependencyError: if the device is absent.
+    """
+    place = choose_device(device)
+    chosen = choose_precision(precision, place)
+    checkpoint = read_checkpoint(fetch(weights, progress), classes)
+    card = checkpoint.card
+    if str(weights) in WEIGHTS:
+        card = replace(card, name=str(weights), licence=WEIGHTS[str(weights)].licence)
+    if recipe is not None and get_recipe(recipe).name != card.recipe:
+        raise CheckpointError(f"{weights}: weights of {card.recipe}, not of {recipe}")
+    options = {"compile": compile, "score_threshold": score_threshold, "max_detections": max_detections}
+    try:
+        search = _network(replace(checkpoint, card=card), place, chosen, options)
+    except CheckpointError as error:
+        raise CheckpointError(f"{weights}: {error}") from None
+    return Detector(card, place, chosen, search)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``name``.
+
+    Raises:
+        ConfigError: if there is no such kind of device.
+        DependencyError: if this PyTorch does not see it.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps")
+    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[device.type]
+    if present == 0:
+        kind = {"cuda": "CUDA GPU", "mps": "Apple GPU"}[device.type]
+        raise DependencyError(f"--device {name}: this PyTorch sees no {kind}; use --device cpu or run legnet doctor")
+    if (device.index or 0) >= present:
+        raise DependencyError(f"--device {name}: this PyTorch sees {present}, counted from 0; run legnet doctor")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> Precision:
+    """fp32, bf16 or fp16 for ``name``, which may be ``auto``.
+
+    ``auto`` is fp16 on CUDA and fp32 elsewhere. Boxes are decoded in float32 everywhere: what halves is the
+    convolutions alone, and there fp16 keeps three bits more than bf16, so that boxes hardly move.
+
+    Raises:
+        ConfigError: if there is no such precision, or not on ``device``.
+    """
+    if name == "auto":
+        return "fp16" if device.type == "cuda" else "fp32"
+    chosen = next((known for known in PRECISIONS if known == name), None)
+    if chosen is None:
+        raise ConfigError(f"--precision {name}: choose auto, {', '.join(PRECISIONS)}")
+    if chosen == "fp16" and device.type == "cpu":
+        raise ConfigError("--precision fp16 needs a GPU: use bf16 or fp32 on the CPU")
+    return chosen
+
+
+def _network(
+    checkpoint: Checkpoint, device: torch.device, precision: Precision, options: dict[str, Any]
+) -> Callable[[Tensor], list[Detections]]:
+    """The quickest way to run the detector of ``checkpoint``."""
+    recipe, count = get_recipe(checkpoint.card.recipe), len(checkpoint.card.classes)
+    if recipe.detector != "oriented-rcnn":
+        from legnet_cli.detectors.build import MMRotateDetector
+
+        dtype = PRECISIONS[precision]
+        return MMRotateDetector(recipe, checkpoint.state, count, device=device, dtype=dtype, **options).detect
+    # needs neither mmdet nor mmrotate, which take seconds to import
+    from legnet_cli.detectors.oriented_rcnn import OrientedRCNN
+
+    config = model_config(recipe, count)
+    network = OrientedRCNN(config, checkpoint.state, device=device, precision=precision, **options)
+
+    def search(images: Tensor) -> list[Detections]:
+        return [
+            Detections(boxes.double().cpu().numpy(), scores.float().cpu().numpy(), labels.long().cpu().numpy())
+            for boxes, scores, labels in network.detect(images)
+        ]
+
+    return search

@@ -1,0 +1,1 @@
+"""Verbs, one a file: typed configuration in, typed result out, nothing printed."""

@@ -1,0 +1,289 @@
+"""Rewrite the labels of a dataset in another format.
+
+from legnet_cli.engine.convert import ConvertConfig, convert
+result = convert(ConvertConfig(Path("DOTA"), Path("DOTA-yolo"), to_format="yolo-obb"))
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from legnet_cli.boxes import boxes_to_polygons
+from legnet_cli.data import coco
+from legnet_cli.data.detect import FORMAT_NAMES, FORMATS, VECTOR_SUFFIXES
+from legnet_cli.data.format import Format
+from legnet_cli.data.labels import Dataset, ImageLabels, Problem
+from legnet_cli.engine.datasets import load_dataset
+from legnet_cli.engine.vector_labels import write_polygons
+from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.files import atomic_path, check_output
+
+IMAGES = ("link", "copy", "none")
+RECORD = "convert.json"  # marks a folder as one that may be replaced
+
+# what travels with an image: world files, GDAL's notes, masks and overviews
+_SIDECARS = ("{}.aux.xml", "{}.ovr", "{}.msk")
+_WORLD_FILES = (".tfw", ".tifw", ".pgw", ".pngw", ".jgw", ".jpgw", ".bpw", ".j2w", ".wld", ".prj")
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """What to convert, and into what.
+
+    Attributes:
+        src: dataset: a folder, or a COCO, GeoPackage or GeoJSON file.
+        dst: folder to be made, or .gpkg or .geojson file.
+        from_format: format of ``src``; found from its layout when None.
+        to_format: format of ``dst``; found from its suffix when None.
+        labels: which labels to take where ``src`` has several.
+        class_field: column of the classes in a GeoPackage or GeoJSON file.
+        images: link (a copy where the disks cannot link), copy, or none.
+        skip_bad: leave out labels that cannot be used, and list them.
+        overwrite: replace ``dst`` if an earlier conversion made it.
+    """
+
+    src: Path
+    dst: Path
+    from_format: str | None = None
+    to_format: str | None = None
+    labels: str | None = None
+    class_field: str | None = None
+    images: str = "link"
+    skip_bad: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """What was written.
+
+    Attributes:
+        dst: the folder or file.
+        from_format: name of the format that was read.
+        to_format: name of the format that was written.
+        splits: images and objects of each split.
+        classes: objects of each class.
+        left_out: labels that could not be used.
+        doubts: what looks like a mistake, and what the new format cannot hold.
+    """
+
+    dst: Path
+    from_format: str
+    to_format: str
+    splits: dict[str, tuple[int, int]]
+    classes: dict[str, int]
+    left_out: tuple[Problem, ...]
+    doubts: tuple[Problem, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """The result as JSON takes it."""
+        return {
+            "from": self.from_format,
+            "to": self.to_format,
+            "splits": {name: {"images": n, "objects": k} for name, (n, k) in self.splits.items()},
+            "classes": self.classes,
+            "left_out": [str(problem) for problem in self.left_out],
+            "doubts": [str(problem) for problem in self.doubts],
+        }
+
+
+def convert(config: ConvertConfig) -> ConvertResult:
+    """Read the dataset at ``config.src`` and write it in another format; ``config.dst`` appears whole or not at all.
+
+    Raises:
+        ConfigError: a format is unknown, or ``dst`` exists.
+        LabelError: some labels cannot be used, and ``skip_bad`` is false.
+        DataError: there is no dataset, or the output cannot be written.
+    """
+    target = _target_format(config)
+    _check_places(config, target)
+    dataset = load_dataset(
+        config.src,
+        format=config.from_format,
+        labels=config.labels,
+        class_field=config.class_field,
+        skip_bad=config.skip_bad,
+        sizes=True,
+    )
+    doubts = [problem for problem in dataset.problems if not problem.left_out]
+    doubts += _losses(dataset, target, config.dst)
+    splits = {name: dataset.split(name).images for name in dataset.splits()}
+    result = ConvertResult(
+        dst=config.dst,
+        from_format=dataset.format,
+        to_format=target,
+        splits={name: (len(images), sum(map(len, images))) for name, images in splits.items()},
+        classes=dataset.counts(),
+        left_out=tuple(problem for problem in dataset.problems if problem.left_out),
+        doubts=tuple(doubts),
+    )
+    if target in _vector_formats():
+        write_polygons(config.dst, dataset)
+        return result
+    with fresh_folder(config.dst) as out:
+        if target == "coco":
+            _write_coco(out, dataset, config.images)
+        else:
+            _write_folders(out, dataset, FORMATS[target], config.images)
+        (out / RECORD).write_text(json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return result
+
+
+def _vector_formats() -> tuple[str, ...]:
+    return tuple(suffix[1:] for suffix in VECTOR_SUFFIXES)
+
+
+def _target_format(config: ConvertConfig) -> str:
+    suffix = config.dst.suffix.lower()
+    target = config.to_format or (suffix[1:] if suffix in VECTOR_SUFFIXES else None)
+    if target not in FORMAT_NAMES:
+        fault = "say the format to write" if target is None else f"unknown label format {target!r}: choose one"
+        raise ConfigError(f"{fault} with --to: {', '.join(FORMAT_NAMES)}")
+    if config.images not in IMAGES:
+        raise ConfigError(f"--images {config.images!r} is unknown: choose from {', '.join(IMAGES)}")
+    if target in _vector_formats() and suffix != f".{target}":
+        raise ConfigError(f"{config.dst}: {target} labels are one file: give it the suffix .{target}")
+    return target
+
+
+def _check_places(config: ConvertConfig, target: str) -> None:
+    src, dst = config.src.resolve(), config.dst.resolve()
+    if target in _vector_formats():
+        check_output(config.dst, overwrite=config.overwrite, suffixes=VECTOR_SUFFIXES)
+        if src == dst:
+            raise ConfigError(f"{config.dst}: is what is to be converted: choose another name")
+        return
+    if src == dst or dst in src.parents or src in dst.parents:
+        raise ConfigError(f"{config.dst}: must be apart from {config.src}: choose a folder beside it")
+    if config.dst.is_dir() and any(config.dst.iterdir()):
+        if not config.overwrite:
+            raise ConfigError(f"{config.dst}: exists already: choose another name or add --overwrite")
+        if not (config.dst / RECORD).is_file():
+            raise ConfigError(f"{config.dst}: was not made by legnet convert, so it stays: choose another name")
+    elif config.dst.exists() and not config.dst.is_dir():
+        raise ConfigError(f"{config.dst}: is a file: choose another name")
+
+
+@contextmanager
+def fresh_folder(target: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of ``target``, old files and all, when the body ends without an error.
+
+    Raises:
+        DataError: for an OSError, be it in the body or in here.
+    """
+    aside = None
+    try:
+        with atomic_path(target) as scratch:
+            scratch.mkdir()
+            yield scratch
+            if target.exists():
+                aside = Path(tempfile.mkdtemp(prefix=".legnet-", dir=target.parent))
+                os.replace(target, aside / target.name)
+    except BaseException:
+        if aside is not None and not target.exists():
+            os.replace(aside / target.name, target)
+        raise
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_folders(out: Path, dataset: Dataset, fmt: Format, images: str) -> None:
+    codes = fmt.codes(dataset.classes)
+    taken: set[tuple[Path, str]] = set()
+    for name in dataset.splits():
+        members = dataset.split(name).images
+        label_folder, image_folder = (out / _in_split(place, name, fmt) for place in (fmt.labels, fmt.images))
+        labelled = any(image.source is not None for image in members)
+        for image in members:
+            if (image_folder, image.stem) in taken:
+                raise DataError(f"{image.stem}: is in two splits, which {fmt.name} keeps together: rename one")
+            taken.add((image_folder, image.stem))
+            if labelled:
+                path = label_folder / (image.stem + fmt.suffix)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(fmt.render(image, codes), encoding="utf-8", newline="\n")
+            _place_image(image, image_folder, images)
+        if name and fmt.split_lists:
+            (out / fmt.split_lists).mkdir(parents=True, exist_ok=True)
+            listed = "".join(f"{image.stem}\n" for image in members)
+            (out / fmt.split_lists / f"{name}.txt").write_text(listed, encoding="utf-8", newline="\n")
+    for file, text in fmt.side_files(dataset).items():
+        (out / file).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _in_split(place: str, split: str, fmt: Format) -> str:
+    shown = (fmt.split_names or {}).get(split, split)
+    return "/".join(part for part in place.replace("{split}", shown).split("/") if part)
+
+
+def _write_coco(out: Path, dataset: Dataset, images: str) -> None:
+    (out / "annotations").mkdir()
+    for name in dataset.splits():
+        members = dataset.split(name).images
+        file = out / "annotations" / f"{'_'.join(filter(None, ('instances', name)))}.json"
+        file.write_text(coco.render(members, dataset.classes), encoding="utf-8", newline="\n")
+        for image in members:
+            _place_image(image, out / (name or "images"), images)
+
+
+def _place_image(image: ImageLabels, folder: Path, how: str) -> None:
+    """Link or copy the image and what belongs to it into ``folder``."""
+    if how == "none" or image.path is None:
+        return
+    target = folder / image.file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pairs = [(image.path, target)]
+    pairs += [
+        (image.path.with_name(f.format(image.path.name)), target.with_name(f.format(target.name))) for f in _SIDECARS
+    ]
+    pairs += [(image.path.with_suffix(suffix), target.with_suffix(suffix)) for suffix in _WORLD_FILES]
+    for source, copy in pairs:
+        if source.is_file():
+            _link_or_copy(source.resolve(), copy, how)
+
+
+def _link_or_copy(source: Path, target: Path, how: str) -> None:
+    if how == "link":
+        with suppress(OSError):  # another disk, or one without hard links
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
+
+
+def _losses(dataset: Dataset, target: str, dst: Path) -> list[Problem]:
+    """What the format ``target`` cannot hold of ``dataset``."""
+    lost: list[str] = []
+    difficult = sum(int((image.difficult != 0).sum()) for image in dataset.images)
+    if target == "yolo-obb" and difficult:
+        lost.append(f"that {difficult} objects are difficult")
+    if target in ("dota", "yolo-obb") and any(map(any, (image.attributes for image in dataset.images))):
+        keys = sorted({key for image in dataset.images for attributes in image.attributes for key in attributes})
+        lost.append(f"the attributes {', '.join(keys)}")
+    spaced = [name for name in dataset.classes if len(name.split()) > 1]
+    if target == "dota" and spaced:
+        lost.append(f"blanks in class names: {', '.join(map(repr, spaced))} have '-' there, as classes.txt tells")
+    if target == "hrsc":
+        bent = sum(int((~_rectangular(image)).sum()) for image in dataset.images)
+        lost += [f"the corners of {bent} objects that are no rectangles"] if bent else []
+    empty = sum(not len(image) for image in dataset.images)
+    if target in _vector_formats() and empty:
+        lost.append(f"which {empty} images have no objects")
+    return [Problem(str(dst), f"{target} cannot hold {what}") for what in lost]
+
+
+def _rectangular(image: ImageLabels) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Whether each quad is a rectangle to a hundredth of a pixel."""
+    corners = boxes_to_polygons(image.boxes)
+    apart = np.linalg.norm(image.quads[:, :, None] - corners[:, None], axis=3).min(2).max(1, initial=0)
+    found: np.ndarray[tuple[int], np.dtype[np.bool_]] = apart < 0.01
+    return found

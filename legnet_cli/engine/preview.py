@@ -1,0 +1,97 @@
+"""Oriented boxes drawn over a picture of their scene, with the number of objects of each class beneath."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from legnet_cli.boxes import Array
+from legnet_cli.files import PathLike, atomic_path
+
+Picture = NDArray[np.uint8]
+
+# Okabe and Ito, "Color Universal Design", 2008: told apart with any colour vision; without their black
+_PALETTE = ("56B4E9", "E69F00", "F0E442", "009E73", "CC79A7", "D55E00", "0072B2")
+_TINTS = (0.0, 0.5, -0.4)  # more classes: the same hues mixed with white, then with black
+_SUBPIXEL_BITS = 4
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    """Red, green, blue of class ``label``: 21 different ones, then they repeat."""
+    turn, hue = divmod(label, len(_PALETTE))
+    tint = _TINTS[turn % len(_TINTS)]
+    goal = 255.0 if tint > 0 else 0.0
+    red, green, blue = (round(part + (goal - part) * abs(tint)) for part in bytes.fromhex(_PALETTE[hue]))
+    return red, green, blue
+
+
+def draw_preview(image: Picture, polygons: Array, labels: NDArray[np.int64], classes: Sequence[str]) -> Picture:
+    """Draw boxes over ``image`` and a legend beneath it.
+
+    Args:
+        image: (height, width, 3) RGB; stays as it is.
+        polygons: (n, 4, 2) corners in pixels of ``image``, counted from the outer corner of its first pixel.
+        labels: (n,) class indices.
+        classes: the class names they index.
+
+    Returns:
+        RGB picture as wide as ``image`` and higher by the legend, where there is anything to put into it.
+    """
+    picture = np.array(image, np.uint8, order="C")
+    line = max(1, 2 * round(max(picture.shape[:2]) / 2500))  # OpenCV draws 1, 3, 5 … pixels for 1, 2, 4 …
+    # OpenCV counts from pixel centres
+    points = np.rint((polygons - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
+    sides = np.linalg.norm(polygons[:, 1:3] - polygons[:, :2], axis=2)
+    roomy = sides.min(1, initial=np.inf) > 8 * line
+    _outline(picture, points[roomy], (0, 0, 0), line + 2 - line % 2)  # sets the boxes off from any background
+    for label in np.unique(labels).tolist():
+        _outline(picture, points[labels == label], class_colour(label), line)
+    legend = _legend(picture.shape[1], max(12, 14 * line), labels, classes)
+    return np.concatenate([picture, legend])
+
+
+def write_preview(
+    path: PathLike, image: Picture, polygons: Array, labels: NDArray[np.int64], classes: Sequence[str]
+) -> None:
+    """Write what :func:`draw_preview` draws to a PNG file, replacing what is there.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    picture = Image.fromarray(draw_preview(image, polygons, labels, classes))
+    with atomic_path(path) as scratch:
+        picture.save(scratch, format="PNG")
+
+
+def _outline(picture: Picture, points: NDArray[np.int32], colour: tuple[int, int, int], width: int) -> None:
+    cv2.polylines(picture, list(points), True, colour, width, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _legend(width: int, size: int, labels: NDArray[np.int64], classes: Sequence[str]) -> Picture:
+    """A strip of ``width`` pixels: a swatch, the name and the count of each class, the most frequent first."""
+    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+    found, counts = np.unique(labels, return_counts=True)
+    entries = [(found[i], f"{classes[found[i]]} {counts[i]:,}") for i in np.argsort(-counts, kind="stable")]
+    gap, line_height = size // 2, round(size * 1.6)
+    x, row, placed = gap, 0, []
+    for label, text in entries:
+        needed = round(size + gap + font.getlength(text))
+        if x > gap and x + needed + gap > width:
+            x, row = gap, row + 1
+        placed.append((x, row, label, text))
+        x += needed + 2 * gap
+    height = (row + 1) * line_height + gap if placed else 0
+    strip = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(strip)
+    for x, row, label, text in placed:
+        middle = row * line_height + (gap + line_height) // 2
+        square = (x, middle - size // 2, x + size - 1, middle - size // 2 + size - 1)
+        draw.rectangle(square, fill=class_colour(int(label)), outline="black")
+        draw.text((x + size + gap, middle), text, fill="black", font=font, anchor="lm")
+    return np.asarray(strip, np.uint8).reshape(height, width, 3)

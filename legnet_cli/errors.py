@@ -1,0 +1,43 @@
+"""Errors a user can cause, and the exit code each one ends the command with.
+
+    LegnetError            1
+    ├── ConfigError        2   a flag or setting is wrong, or two of them disagree
+    ├── DataError          3   an input or output file cannot be used
+    │   ├── GeoError       3   its coordinates or reference system cannot
+    │   └── CheckpointError 3  a weight file cannot
+    └── DependencyError    4   a package or device is missing
+
+A message is one line: it names the thing at fault, then the next step.
+"""
+
+
+class LegnetError(Exception):
+    """Root of every error that is shown to the user as one line."""
+
+    exit_code = 1
+
+
+class ConfigError(LegnetError, ValueError):
+    """A flag or setting is wrong, or two of them disagree."""
+
+    exit_code = 2
+
+
+class DataError(LegnetError):
+    """An input cannot be read, or an output cannot be written."""
+
+    exit_code = 3
+
+
+class GeoError(DataError):
+    """Coordinates, reference systems or vector layers that cannot be used."""
+
+
+class CheckpointError(DataError):
+    """A weight file is missing, damaged, unsafe or of another model."""
+
+
+class DependencyError(LegnetError):
+    """A package, version or device that the work needs is absent."""
+
+    exit_code = 4

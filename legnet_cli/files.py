@@ -1,0 +1,93 @@
+"""Output files that are either whole or absent: checked before the work starts, written aside, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from legnet_cli.errors import ConfigError, DataError
+
+PathLike = str | os.PathLike[str]
+
+
+def is_folder_output(path: PathLike) -> bool:
+    """Whether ``path`` names a folder to be written: it ends with a separator or has no suffix."""
+    text = os.fspath(path)
+    return text.endswith(("/", os.sep)) or Path(text).suffix == ""
+
+
+def check_output(
+    path: PathLike, *, overwrite: bool, suffixes: Sequence[str] = (), folder_files: str | None = None
+) -> None:
+    """Refuse an output that could not be written, before any work is done; creates nothing.
+
+    Args:
+        path: the file to be written, or a folder (see :func:`is_folder_output`).
+        overwrite: existing files may be replaced.
+        suffixes: the file formats to choose from, lower case with the dot.
+        folder_files: glob pattern of the files a folder output consists of; None if a folder makes no sense.
+
+    Raises:
+        ConfigError: unknown suffix, a folder in place of a file or the reverse, or the output exists and
+            ``overwrite`` is false.
+        DataError: the place cannot be written.
+    """
+    target = Path(path)
+    as_folder = folder_files is not None and is_folder_output(path)
+    known = ", ".join(suffixes) + (f" or a folder for {folder_files}" if folder_files else "")
+    if not as_folder and target.suffix.lower() not in suffixes:
+        raise ConfigError(f"{path}: unknown output format {target.suffix!r}: choose from {known}")
+    place = target if as_folder else target.parent
+    try:
+        if target.exists() and target.is_dir() != as_folder:
+            raise ConfigError(f"{path}: is a {'file' if as_folder else 'folder'}: choose another name")
+        if not overwrite and (any(target.glob(folder_files)) if as_folder and folder_files else target.exists()):
+            raise ConfigError(f"{path}: exists already: choose another name or add --overwrite")
+        while not place.exists():
+            place = place.parent
+        tempfile.TemporaryFile(dir=place).close()  # os.access does not know read-only mounts or quotas
+    except OSError as error:
+        raise DataError(f"{path}: cannot write in {place} ({error.strerror}): choose another folder") from error
+
+
+@contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """A path to write to that takes the place of ``path`` when the ``with`` body ends without an error.
+
+    The path has the same name, in a hidden folder beside the target. The body may make it a file, with sidecar
+    files beside it, or a folder of files. They are renamed one by one, the target itself last: a single file
+    appears whole or not at all. Files of an existing target folder stay unless they are replaced.
+    After any error or interrupt nothing is left of what the body wrote.
+
+    Raises:
+        DataError: for an OSError, be it in the body or in here: the output cannot be written.
+    """
+    target = Path(path)
+    scratch: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".legnet-", dir=target.parent))
+        yield scratch / target.name
+        _move(scratch, target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{path}: cannot be written ({reason}): free some space or choose another place") from error
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _move(scratch: Path, target: Path) -> None:
+    """Rename all that lies in ``scratch`` into the target's folder, the target last."""
+    main = scratch / target.name
+    for sidecar in sorted(set(scratch.iterdir()) - {main}):
+        os.replace(sidecar, target.with_name(sidecar.name))
+    if main.is_dir() and target.is_dir():
+        for file in sorted(main.iterdir()):
+            os.replace(file, target / file.name)
+    else:
+        os.replace(main, target)

@@ -1,0 +1,1 @@
+"""The door to rasterio, pyogrio and pyproj: rasters, coordinates, vector layers."""

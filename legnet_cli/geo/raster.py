@@ -1,0 +1,278 @@
+"""Scenes: any raster GDAL reads as 8-bit RGB tiles, with the pixels that hold no data marked."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.errors
+from numpy.typing import NDArray
+from rasterio.env import get_gdal_config, set_gdal_config
+from rasterio.io import DatasetReader
+from rasterio.session import DummySession
+
+from legnet_cli.errors import ConfigError, DataError, GeoError
+from legnet_cli.geo.bands import Bands
+from legnet_cli.geo.georef import Georef
+from legnet_cli.geo.inputs import gdal_path, is_local
+from legnet_cli.geo.stretch import NEUTRAL, Limits, Stretch, to_uint8
+from legnet_cli.tiles import Tile
+
+Window = tuple[float, float, float, float]  # column, row, width, height
+
+logger = logging.getLogger(__name__)
+
+# GDAL's own bound, 5 % of memory, is per process and often too little or too much
+CACHE_BYTES, MAX_CACHE_BYTES = 256 << 20, 512 << 20
+WIDE_BLOCK = 4096  # px: from here on a block spans several tiles, and handles should share decoded blocks
+MAX_UPSAMPLING = 16
+SAMPLE_SIDE = 1024  # px of the decimated scene that percentiles are taken from
+SAMPLE_COST = 1 << 24  # px: above it percentiles come from spots, not from reading everything
+_NETWORK = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs)")
+_REMOTE = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no listing of the server's folder for sidecars
+    "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
+    "GDAL_HTTP_MAX_RETRY": 3,
+    "GDAL_HTTP_RETRY_DELAY": 1,
+    "VSI_CACHE": True,
+}
+
+
+class Scene:
+    """A raster read by windows on a pixel grid; open with :meth:`open`, use as a context manager.
+
+    Attributes:
+        path: GDAL's name of the raster.
+        name: its short name for people.
+        width, height: of the grid that is read: the raster's own, or resampled to the ``gsd`` asked for.
+        source_width, source_height: of the raster.
+        scale_x, scale_y: grid pixel × scale = raster pixel.
+        georef: where the raster's own pixels lie on the ground.
+    """
+
+    def __init__(self, path: str, bands: tuple[int, ...] | None, stretch: Stretch, gsd: float | None) -> None:
+        self.path, self.name = path, scene_name(path)
+        self._source = self._grid = _Handles(path)
+        with self._source.borrow() as ds:
+            self._bands = Bands.choose(ds, bands, path)
+            self.source_width, self.source_height = int(ds.width), int(ds.height)
+            self.georef = Georef.from_dataset(ds)
+            overviews = [int(factor) for factor in ds.overviews(self._bands.indexes[0])]
+            self._source.suit(ds)
+        self.width, self.height = self._grid_size(gsd)
+        self.scale_x, self.scale_y = self.source_width / self.width, self.source_height / self.height
+        self._resampled = (self.width, self.height) != (self.source_width, self.source_height)
+        if self._resampled and overviews:
+            # pinned, for GDAL's own choice can differ from tile to tile
+            level = sum(factor <= min(self.scale_x, self.scale_y) * 1.01 for factor in overviews)
+            self._grid = _Handles(path, f"{level - 1}only" if level else "NONE")
+        self._limits = self._find_limits(stretch, overviews)
+        if self.georef.crs is None:
+            logger.warning(
+                "%s: it has no %s: results are in %s coordinates",
+                self.name,
+                *(("georeference", "pixel") if self.georef.kind == "none" else ("coordinate system", "its own map")),
+            )
+
+    @classmethod
+    def open(
+        cls, path: str, *, bands: tuple[int, ...] | None = None, stretch: str = "auto", gsd: float | None = None
+    ) -> Scene:
+        """Open a raster.
+
+        Args:
+            path: file, URL, subdataset or anything else GDAL opens.
+            bands: one band or three, from 1; by default by colour interpretation.
+            stretch: how values become 8-bit, see :mod:`legnet_cli.geo.stretch`.
+            gsd: metres per pixel of the grid to read; by default the raster's own pixels.
+
+        Raises:
+            DataError: if there is no such raster, or it has no bands of real numbers.
+            GeoError: if ``gsd`` is given and the raster's own is unknown.
+            ConfigError: if ``bands``, ``stretch`` or ``gsd`` does not fit the raster.
+        """
+        return cls(gdal_path(path), bands, Stretch.parse(stretch), gsd)
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; a later read opens them anew."""
+        self._source.close()
+        self._grid.close()
+
+    def read(self, tile: Tile) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """RGB (h, w, 3) of a window inside the grid, and which pixels hold data (h, w). Safe to call from many threads.
+
+        Pixels without data have the neutral colour, which draws no edge that a network could take for an object's.
+        A pixel holds data if any band does.
+
+        Raises:
+            DataError: if the file is damaged there.
+        """
+        window: Window = (tile.col, tile.row, tile.width, tile.height)
+        with self._grid.borrow(tile) as ds:
+            if self._resampled:
+                x, y = ds.width / self.width, ds.height / self.height
+                window = (tile.col * x, tile.row * y, tile.width * x, tile.height * y)
+            found = self._bands.fetch(ds, window, (tile.height, tile.width), smooth=self._resampled)
+        return self._to_rgb(*found)
+
+    def preview(self, max_side: int) -> tuple[NDArray[np.uint8], float]:
+        """The whole raster as RGB (h, w, 3) with no side over ``max_side``, and raster pixels per pixel of it."""
+        factor = max(1.0, max(self.source_width, self.source_height) / max_side)
+        shape = max(1, round(self.source_height / factor)), max(1, round(self.source_width / factor))
+        return self._to_rgb(*self._whole(shape, smooth=factor > 1))[0], factor
+
+    def _whole(self, shape: tuple[int, int], *, smooth: bool) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        with self._source.borrow(Tile(0, 0, self.source_height, self.source_width)) as ds:
+            return self._bands.fetch(ds, (0, 0, self.source_width, self.source_height), shape, smooth=smooth)
+
+    def _to_rgb(
+        self, bands: NDArray[Any], usable: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        stretched = to_uint8(bands, self._limits)
+        rgb = np.empty((*bands.shape[1:], 3), np.uint8)
+        for channel in range(3):
+            rgb[..., channel] = stretched[channel % len(stretched)]
+        if usable is None:
+            return rgb, np.ones(rgb.shape[:2], np.bool_)
+        valid: NDArray[np.bool_] = np.logical_or.reduce(usable, axis=0)
+        rgb[~valid] = NEUTRAL
+        return rgb, valid
+
+    def _grid_size(self, gsd: float | None) -> tuple[int, int]:
+        """Width and height of the grid whose pixels measure ``gsd`` metres at the scene's centre."""
+        size = self.source_width, self.source_height
+        if gsd is None:
+            return size
+        if not 0 < gsd < math.inf:
+            raise ConfigError(f"a ground sampling distance of {gsd} m makes no sense: give --gsd above 0")
+        own = self.georef.gsd
+        if own is None:
+            raise GeoError(f"{self.path}: its ground sampling distance is unknown: leave out --gsd")
+        if gsd * MAX_UPSAMPLING < max(own):
+            raise ConfigError(
+                f"{self.path}: its pixels of {max(own):.4g} m are too coarse for --gsd {gsd:g}: leave it out"
+            )
+        if all(abs(gsd / side - 1) < 0.01 for side in own):
+            return size
+        return max(1, round(size[0] * own[0] / gsd)), max(1, round(size[1] * own[1] / gsd))
+
+    def _find_limits(self, stretch: Stretch, overviews: list[int]) -> Limits:
+        dtype, count = self._bands.dtype, 1 if len(self._bands.indexes) == 1 else 3
+        if self._bands.palette is not None:
+            dtype, count = np.dtype(np.uint8), 3
+        if not stretch.needs_samples(dtype):
+            return stretch.limits(dtype, [np.empty(0)] * count)
+        longest, pixels = max(self.source_width, self.source_height), self.source_width * self.source_height
+        coarsest = max(factor for factor in (1, *overviews) if factor == 1 or longest / factor >= SAMPLE_SIDE)
+        samples = self._spots() if pixels / coarsest**2 > SAMPLE_COST else []
+        if min((s.size for s in samples), default=0) < 4096:
+            factor = max(1.0, longest / SAMPLE_SIDE)
+            shape = max(1, round(self.source_height / factor)), max(1, round(self.source_width / factor))
+            samples = _values(*self._whole(shape, smooth=False))
+        return stretch.limits(dtype, samples)
+
+    def _spots(self, across: int = 16, side: int = 64) -> list[NDArray[Any]]:
+        """Values (n,) of each band in small windows on an even grid over the scene."""
+        h, w = min(side, self.source_height), min(side, self.source_width)
+        found = []
+        for row in np.linspace(0, self.source_height - h, across).astype(int).tolist():
+            for col in np.linspace(0, self.source_width - w, across).astype(int).tolist():
+                with self._source.borrow(Tile(row, col, h, w)) as ds:
+                    found.append(_values(*self._bands.fetch(ds, (col, row, w, h), (h, w), smooth=False)))
+        return [np.concatenate(band) for band in zip(*found, strict=True)]
+
+
+class _Handles:
+    """Open datasets of one raster: a dataset serves one thread at a time, so each thread borrows its own."""
+
+    def __init__(self, path: str, overview: str | None = None) -> None:
+        self._path = path
+        self._options = {} if overview is None else {"OVERVIEW_LEVEL": overview}
+        self._env = _REMOTE if _NETWORK.search(path) else {}
+        self._idle: list[DatasetReader] = []
+        self._gate: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        _bound_block_cache(CACHE_BYTES)
+
+    def suit(self, ds: DatasetReader) -> None:
+        """Fit the sharing and GDAL's block cache to the raster's blocks."""
+        if ds.block_shapes[0][1] >= WIDE_BLOCK:
+            self._gate = threading.Lock()
+            row_of_tiles = ds.width * 1200 * sum(np.dtype(d).itemsize for d in ds.dtypes)
+            _bound_block_cache(min(max(row_of_tiles, CACHE_BYTES), MAX_CACHE_BYTES))
+
+    @contextlib.contextmanager
+    def borrow(self, tile: Tile | None = None) -> Iterator[DatasetReader]:
+        """A dataset to read ``tile`` from; whatever goes wrong meanwhile becomes a DataError that names it."""
+        with self._gate, rasterio.Env(session=DummySession(), **self._env):
+            try:
+                ds = self._idle.pop()
+            except IndexError:
+                ds = self._open()
+            try:
+                yield ds
+            except (rasterio.errors.RasterioError, OSError) as error:
+                where = "its header"
+                if tile:
+                    where = f"rows {tile.row}-{tile.row + tile.height}, columns {tile.col}-{tile.col + tile.width}"
+                raise DataError(
+                    f"{self._path}: cannot read {where} ({self._reason(error)}): "
+                    "the file is damaged or cut short, fetch it anew"
+                ) from error
+            finally:
+                self._idle.append(ds)
+
+    def _open(self) -> DatasetReader:
+        if is_local(self._path) and not os.path.exists(self._path):
+            raise DataError(f"{self._path}: no such file: check the path")
+        # for good: threads share the filters, and Georef says it in its own words
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        try:
+            return rasterio.open(self._path, **self._options)
+        except (rasterio.errors.RasterioError, OSError) as error:
+            advice = "check the file"
+            if self._path.lower().endswith(".zip"):
+                advice = f"name the raster inside, such as 'zip://{self._path}!scene.tif'"
+            raise DataError(f"{self._path}: not a raster GDAL can read ({self._reason(error)}): {advice}") from error
+
+    def _reason(self, error: BaseException) -> str:
+        """GDAL's words for what went wrong, on one line, without the path that precedes them anyway."""
+        return " ".join(str(error.__cause__ or error).replace(f"'{self._path}' ", "").split())
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+
+def scene_name(path: str) -> str:
+    """A raster's short name: the file's, followed by the subdataset's if there is one."""
+    head, quoted, inner = path.rpartition('"')
+    base = os.path.basename((head if quoted else path).split("?")[0].rstrip("/"))
+    return base + inner if quoted else base
+
+
+def _bound_block_cache(size: int) -> None:
+    if "GDAL_CACHEMAX" not in os.environ and get_gdal_config("GDAL_CACHEMAX") != size:
+        set_gdal_config("GDAL_CACHEMAX", size)
+
+
+def _values(bands: NDArray[Any], usable: NDArray[np.bool_] | None) -> list[NDArray[Any]]:
+    """The values (n,) of each band that are data."""
+    return [band.ravel() if usable is None else band[usable[i]] for i, band in enumerate(bands)]

@@ -1,0 +1,1 @@
+"""Rotated-box operators in plain PyTorch, for any device."""

@@ -1,0 +1,160 @@
+"""From a weight file to detections."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from legnet_cli.detectors import loader
+from legnet_cli.detectors.build import build_mmrotate
+from legnet_cli.detectors.checkpoint import ModelCard, save_checkpoint
+from legnet_cli.detectors.fetch import WEIGHTS, WeightFile
+from legnet_cli.detectors.loader import choose_device, choose_precision, load_detector
+from legnet_cli.detectors.recipes import get_recipe, model_config
+from legnet_cli.errors import CheckpointError, ConfigError, DependencyError
+
+CLASSES = ("ship", "plane", "car")
+CPU = torch.device("cpu")
+OPTIONS = {"device": "cpu", "score_threshold": 0.01}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of two small detectors."""
+    path = tmp_path_factory.mktemp("weights")
+    for detector in ("oriented-rcnn", "r3det"):
+        recipe = get_recipe(f"{detector}/legnet-nano")
+        torch.manual_seed(0)
+        state = build_mmrotate(model_config(recipe, 3)).state_dict()
+        save_checkpoint(path / f"{detector}.safetensors", state, ModelCard("mine", recipe.name, CLASSES, gsd=0.5))
+        torch.save({"meta": {"CLASSES": CLASSES}, "state_dict": state}, path / f"{detector}.pth")
+    return path
+
+
+def images(count: int = 2, height: int = 30, width: int = 60) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize("name", ["oriented-rcnn", "r3det"])
+def test_both_formats_detect_the_same(folder: Path, name: str) -> None:
+    ours, theirs = (load_detector(folder / f"{name}.{end}", **OPTIONS) for end in ("safetensors", "pth"))
+    assert ours.card == ModelCard("mine", f"{name}/legnet-nano", CLASSES, gsd=0.5)
+    assert theirs.card == ModelCard(name, f"{name}/legnet-nano", CLASSES)
+    assert (ours.device, ours.precision) == (CPU, "fp32")
+    for a, b in zip(ours.detect(images()), theirs.detect(images()), strict=True):
+        assert len(a) > 0
+        np.testing.assert_array_equal(a.boxes, b.boxes)
+        np.testing.assert_array_equal(a.scores, b.scores)
+        assert a.boxes.dtype == np.float64
+        assert a.labels.dtype == np.int64
+
+
+@pytest.mark.parametrize("name", ["oriented-rcnn", "r3det"])
+def test_limits(folder: Path, name: str) -> None:
+    detector = load_detector(folder / f"{name}.pth", **{**OPTIONS, "max_detections": 7})
+    assert [len(found) for found in detector.detect(images())] == [7, 7]
+    detector = load_detector(folder / f"{name}.pth", **{**OPTIONS, "score_threshold": 0.99})
+    assert [len(found) for found in detector.detect(images())] == [0, 0]
+    assert detector.detect(images(0)) == []
+
+
+def test_views_of_arrays_are_taken(folder: Path) -> None:
+    detector = load_detector(folder / "oriented-rcnn.pth", **OPTIONS)
+    flipped = images()[:, ::-1, :, ::-1]
+    np.testing.assert_array_equal(
+        detector.detect(flipped)[0].boxes, detector.detect(np.ascontiguousarray(flipped))[0].boxes
+    )
+
+
+def test_class_names_can_be_given(folder: Path) -> None:
+    assert load_detector(folder / "r3det.pth", classes=("a", "b", "c"), **OPTIONS).card.classes == ("a", "b", "c")
+
+
+def test_named_weights_carry_their_name_and_licence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WEIGHTS, "test-model", WeightFile("http://localhost/x.pth"))
+    monkeypatch.setattr(loader, "fetch", lambda source, progress: folder / "oriented-rcnn.pth")
+    card = load_detector("test-model", **OPTIONS).card
+    assert (card.name, card.licence) == ("test-model", "CC BY-NC 4.0")
+
+
+def test_weights_of_another_recipe_are_refused(folder: Path) -> None:
+    assert load_detector(folder / "r3det.pth", recipe="r3det/legnet-nano", **OPTIONS)
+    with pytest.raises(CheckpointError, match=r"r3det\.pth: weights of r3det/legnet-nano, not of s2anet/legnet-nano"):
+        load_detector(folder / "r3det.pth", recipe="s2anet/legnet-nano", **OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["oriented-rcnn", "r3det"])
+def test_tensors_that_do_not_fit_are_named_with_the_file(folder: Path, tmp_path: Path, name: str) -> None:
+    state = torch.load(folder / f"{name}.pth")["state_dict"]
+    state["neck.fpn_convs.0.conv.bias"] = torch.zeros(3)
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"w\.pth: .*1 of another shape \(neck\.fpn_convs\.0\.conv\.bias \[3\]"):
+        load_detector(tmp_path / "w.pth", **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "result"),
+    [
+        ("auto", 0, "cpu"),
+        ("auto", 1, "cuda"),
+        ("cpu", 0, "cpu"),
+        ("cuda", 1, "cuda"),
+        ("cuda:1", 2, "cuda:1"),
+        ("cuda", 0, "--device cuda: this PyTorch sees no CUDA GPU; use --device cpu or run legnet doctor"),
+        ("cuda:2", 2, "--device cuda:2: this PyTorch sees 2, counted from 0"),
+        ("mps", 0, "--device mps: this PyTorch sees no Apple GPU"),
+        ("gpu", 0, "--device gpu: choose auto, cpu, cuda, cuda:N or mps"),
+        ("meta", 0, "--device meta: choose auto, cpu, cuda, cuda:N or mps"),
+        ("", 0, "--device : choose auto"),
+    ],
+)
+def test_devices(monkeypatch: pytest.MonkeyPatch, name: str, gpus: int, result: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    if not result.startswith("--"):
+        assert str(choose_device(name)) == result
+        return
+    with pytest.raises(ConfigError if "choose" in result else DependencyError) as caught:
+        choose_device(name)
+    assert str(caught.value).startswith(result)
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "result"),
+    [
+        ("auto", "cpu", "fp32"),
+        ("auto", "cuda", "fp16"),
+        ("auto", "mps", "fp32"),
+        ("bf16", "cpu", "bf16"),
+        ("fp16", "cuda", "fp16"),
+    ],
+)
+def test_precisions(name: str, device: str, result: str) -> None:
+    assert choose_precision(name, torch.device(device)) == result
+
+
+@pytest.mark.parametrize(("name", "message"), [("fp16", "needs a GPU"), ("int8", "choose auto, fp32, bf16, fp16")])
+def test_precisions_that_do_not_go(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        choose_precision(name, CPU)
+
+
+def test_oriented_rcnn_needs_no_mmrotate(folder: Path) -> None:
+    code = (
+        "import sys; from legnet_cli.detectors.loader import load_detector;"
+        f"load_detector({str(folder / 'oriented-rcnn.pth')!r}, device='cpu');"
+        "print([name for name in ('mmdet', 'mmrotate') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_cards_name_the_model_by_its_file(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "harbour.pth"
+    path.write_bytes((folder / "r3det.pth").read_bytes())
+    card = load_detector(path, **OPTIONS).card
+    assert card == replace(card, name="harbour")

@@ -1,0 +1,136 @@
+import os
+
+import pytest
+
+from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.files import atomic_path, check_output, is_folder_output
+
+SUFFIXES = (".geojson", ".csv")
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"),
+    [("out", True), ("out/", True), ("a/b.c/", True), ("out.csv", False), ("a.b/c", True), (".hidden", True)],
+)
+def test_is_folder_output(path, folder):
+    assert is_folder_output(path) is folder
+
+
+@pytest.mark.parametrize("name", ["a.csv", "A.GeoJSON", "new/deep/a.csv", "folder", "folder/", "full", "file.csv"])
+def test_check_output_passes_and_creates_nothing(tmp_path, name):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()  # not a file that would be replaced
+    (tmp_path / "file.csv").touch()
+    before = sorted(tmp_path.rglob("*"))
+    path = f"{tmp_path}/{name}"
+    check_output(path, overwrite=name == "file.csv", suffixes=SUFFIXES, folder_files="Task1_*.txt")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("a.json", ConfigError, r"unknown output format '.json': choose from .geojson, .csv or a folder for Task1_\*"),
+        ("file.csv", ConfigError, "exists already.*--overwrite"),
+        ("full", ConfigError, "exists already.*--overwrite"),
+        ("folder.csv", ConfigError, "is a folder"),
+        ("plain", ConfigError, "is a file"),
+        ("file.csv/a.csv", DataError, "cannot write in .*file.csv .Not a directory"),
+        ("file.csv/new/folder", DataError, "cannot write in .*file.csv .Not a directory"),
+    ],
+)
+def test_check_output_refuses(tmp_path, name, error, message):
+    for folder in ("full", "folder.csv"):
+        (tmp_path / folder).mkdir()
+    for file in ("full/Task1_ship.txt", "file.csv", "plain"):
+        (tmp_path / file).touch()
+    path = tmp_path / name
+    with pytest.raises(error, match=message) as caught:
+        check_output(path, overwrite=False, suffixes=SUFFIXES, folder_files="Task1_*.txt")
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_check_output_without_a_folder_form(tmp_path):
+    with pytest.raises(ConfigError, match=r"unknown output format '': choose from \.png"):
+        check_output(tmp_path / "out", overwrite=False, suffixes=(".png",))
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user whom permissions bind")
+def test_check_output_in_a_read_only_folder(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(DataError, match="Permission denied"):
+        check_output(tmp_path / "a.csv", overwrite=False, suffixes=SUFFIXES)
+
+
+def test_file_appears_only_when_done(tmp_path):
+    target = tmp_path / "new" / "a.csv"
+    with atomic_path(target) as scratch:
+        assert scratch.name == target.name
+        scratch.write_text("x")
+        assert not target.exists()
+        assert [p.name[0] for p in target.parent.iterdir()] == ["."]
+    assert target.read_text() == "x"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_permissions_are_the_usual_ones(tmp_path):
+    (tmp_path / "usual").touch()
+    with atomic_path(tmp_path / "a.csv") as scratch:
+        scratch.write_text("x")
+    assert (tmp_path / "a.csv").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_nothing_is_left_after_an_error(tmp_path, error, as_folder):
+    target = tmp_path / "out"
+    if as_folder:
+        target.mkdir()
+        (target / "a.txt").write_text("old")
+    else:
+        target.write_text("old")
+    with pytest.raises(error), atomic_path(target) as scratch:  # noqa: PT012
+        if as_folder:
+            scratch.mkdir()
+            scratch = scratch / "a.txt"
+        scratch.write_text("half")
+        raise error
+    assert list(tmp_path.iterdir()) == [target]
+    assert (target / "a.txt" if as_folder else target).read_text() == "old"
+
+
+def test_sidecars_come_along(tmp_path):
+    with atomic_path(tmp_path / "a.shp") as scratch:
+        for suffix in (".shp", ".dbf"):
+            scratch.with_suffix(suffix).write_text(suffix)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.dbf", "a.shp"]
+
+
+def test_folder_keeps_other_files(tmp_path):
+    for text in ("old", "new"):
+        with atomic_path(tmp_path / "out") as scratch:
+            scratch.mkdir()
+            (scratch / "a.txt").write_text(text)
+        (tmp_path / "out" / "notes").touch()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.txt", "notes"]
+    assert (tmp_path / "out" / "a.txt").read_text() == "new"
+
+
+def test_rename_that_fails(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "a.csv").write_text("old")
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(DataError, match=r"a\.csv: cannot be written \(No space left on device\)"):  # noqa: SIM117
+        with atomic_path(tmp_path / "a.csv") as scratch:
+            scratch.write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    assert (tmp_path / "a.csv").read_text() == "old"
+
+
+def test_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"), atomic_path(tmp_path / "file" / "a.csv"):
+        pytest.fail("the body must not run")

@@ -1,0 +1,49 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from legnet_cli.main import COMMANDS, app
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+runner = CliRunner()
+
+
+def names():
+    return [command.__name__ for command in COMMANDS]
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_command_has_help_with_a_summary(name):
+    result = runner.invoke(app, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert len(result.output.split("Options")[0].split()) > 6
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_command_is_in_the_readme(name):
+    assert re.search(rf"legnet {name}\b", README)
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from typer.testing import CliRunner; from legnet_cli.main import app;"
+        "r = CliRunner().invoke(app, ['--help']); assert r.exit_code == 0, r.output;"
+        "heavy = {'torch', 'numpy', 'rasterio', 'mmcv', 'matplotlib', 'shapely', 'pyogrio'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_version():
+    result = runner.invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert re.fullmatch(r"legnet \d+\.\d+\.\d+\n", result.output)
+
+
+@pytest.mark.parametrize("args", [["frobnicate"], ["predict"], ["predict", "a.tif", "--bogus"]])
+def test_wrong_usage_ends_with_2(args):
+    assert runner.invoke(app, args).exit_code == 2
