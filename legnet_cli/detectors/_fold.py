@@ -83,3 +83,45 @@ def scale_input(model: nn.Module, scale: Tensor) -> None:
     conv = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
     bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias
     set_conv(conv, conv.weight.double() * scale.to(conv.weight.device)[:, None, None], bias)
+
+
+class Twice(nn.Module):
+    """Its input beside itself: (B, C, H, W) to (B, 2C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Concatenate."""
+        return torch.cat([x, x], 1)
+
+
+@torch.no_grad()
+def split_multiplier(down: nn.Module) -> None:
+    """Run the depthwise convolution C → 2C of a DRFD module, in place, on two copies of its input.
+
+    With one filter a channel it takes a fast path, several times faster on a CPU. The order of the 2C channels
+    changes (all first filters, then all second ones), for everything up to the 1×1 ``fusion``.
+    """
+    width = down.conv.in_channels
+    order = torch.arange(2 * width).view(width, 2).t().flatten()
+    for name, module in down.named_children():
+        if name != "fusion":
+            for tensor in (*module.parameters(), *module.buffers()):
+                if tensor.ndim > 0:
+                    tensor.copy_(tensor[order])
+    down.fusion.weight.copy_(down.fusion.weight[:, torch.cat([order, 2 * width + order])])
+    doubled = nn.Conv2d(2 * width, 2 * width, 3, padding=1, groups=2 * width)
+    set_conv(doubled, down.conv.weight, down.conv.bias)
+    down.conv = nn.Sequential(Twice(), doubled)
+
+
+@torch.no_grad()
+def densify(conv: nn.Conv2d) -> nn.Conv2d:
+    """A grouped convolution as one with zeros between groups: faster where groups are many and channels few."""
+    out, width = conv.out_channels, conv.in_channels
+    dense = nn.Conv2d(width, out, conv.kernel_size, conv.stride, conv.padding)
+    weight = torch.zeros_like(dense.weight)
+    per_group = conv.weight.shape[1]
+    for i in range(out):
+        start = i // (out // conv.groups) * per_group
+        weight[i, start : start + per_group] = conv.weight[i]
+    set_conv(dense, weight, conv.bias)
+    return dense

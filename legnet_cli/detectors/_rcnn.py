@@ -110,11 +110,24 @@ class RPNHead(nn.Module):
         self.rpn_conv = nn.Conv2d(in_channels, feat_channels, 3, padding=1)
         self.rpn_cls = nn.Conv2d(feat_channels, anchors, 1)
         self.rpn_reg = nn.Conv2d(feat_channels, 6 * anchors, 1)
+        self.both: nn.Conv2d | None = None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) to logits (B, A, H, W) and offsets (B, 6A, H, W)."""
         x = torch.relu_(self.rpn_conv(x))
-        return self.rpn_cls(x), self.rpn_reg(x)
+        if self.both is None:
+            return self.rpn_cls(x), self.rpn_reg(x)
+        logits, offsets, _ = self.both(x).split(self.sizes, 1)
+        return logits, offsets
+
+    def merge_outputs(self) -> None:
+        """Compute logits and offsets by one convolution, which reads its large input once."""
+        weight = torch.cat([self.rpn_cls.weight, self.rpn_reg.weight])
+        bias = torch.cat([self.rpn_cls.bias, self.rpn_reg.bias])
+        spare = -len(weight) % 16  # whole vectors of outputs are faster than their rest
+        self.both = nn.Conv2d(weight.shape[1], len(weight) + spare, 1)
+        set_conv(self.both, F.pad(weight, (0, 0, 0, 0, 0, 0, 0, spare)), F.pad(bias, (0, spare)))
+        self.sizes = [len(self.rpn_cls.weight), len(self.rpn_reg.weight), spare]
 
 
 class WideLinear(nn.Linear):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from legnet_cli.backbones.legnet import LEGNet
 from legnet_cli.backbones.unravelnet import UnravelNet
-from legnet_cli.detectors._fold import fold_before, fold_norms, scale_input
+from legnet_cli.detectors._fold import fold_before, fold_norms, scale_input, split_multiplier, densify
 from legnet_cli.detectors._rcnn import (
     FPN,
     BoxHead,
@@ -100,10 +100,16 @@ class OrientedRCNN(nn.Module):
     def _merge(self) -> None:
         """Rewrite the loaded weights for speed; outputs stay the same up to rounding."""
         fold_norms(self.backbone)
+        for module in list(self.backbone.modules()):
+            if hasattr(module, "fusion"):
+                split_multiplier(module)
+        if hasattr(self.backbone.Stem, "Conv_D"):
+            self.backbone.Stem.Conv_D[0] = densify(self.backbone.Stem.Conv_D[0])
         scale_input(self.backbone, 1 / torch.tensor(STD, dtype=torch.float64))
         for i, lateral in enumerate(self.neck.lateral_convs):
             fold_before(self.backbone, f"norm{2 * i}", lateral.conv)
         self.neck.merge_levels()
+        self.rpn_head.merge_outputs()
         self.roi_head["bbox_head"].read_channels_last(self.cfg["roi_head"]["bbox_head"]["in_channels"])
 
     @torch.inference_mode()

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyproj
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections
 from legnet_cli.data.tables import TASK1_FILES, ImageDetections, check_task1, write_csv, write_task1
 from legnet_cli.errors import ConfigError, GeoError
 from legnet_cli.files import check_output, is_folder_output
-from legnet_cli.geo.georef import WGS84, Georef
+from legnet_cli.geo.georef import CRS, WGS84, Georef, parse_crs
 from legnet_cli.geo.vector import SUFFIXES, Layer, check_format, write_layer
 
 TABLE_SUFFIX = ".csv"
@@ -58,7 +57,7 @@ def check_outputs(out: Path, previews: Sequence[Path], crs: str, *, overwrite: b
     check_format(out)
     if crs == SOURCE_CRS:
         return
-    _parse_crs(crs)
+    parse_crs(crs)
     if out.suffix.lower() == ".geojson":
         raise ConfigError(f"--crs {crs}: GeoJSON is always WGS 84: leave --crs out, or write .gpkg")
     if not _is_layer(out):
@@ -122,7 +121,7 @@ def _table(scene: SceneResult) -> ImageDetections:
 
 
 def _layer(out: Path, scenes: Sequence[SceneResult], classes: Sequence[str], model: str, crs: str) -> Layer:
-    target = scenes[0].georef.crs if crs == SOURCE_CRS else _parse_crs(crs)
+    target = scenes[0].georef.crs if crs == SOURCE_CRS else parse_crs(crs)
     if target is not None and out.suffix.lower() == ".geojson":
         target = WGS84
     polygons = [_on_map(scene, target) for scene in scenes]
@@ -142,16 +141,9 @@ def _layer(out: Path, scenes: Sequence[SceneResult], classes: Sequence[str], mod
     return Layer(np.concatenate(polygons), target, fields)
 
 
-def _on_map(scene: SceneResult, target: pyproj.CRS | None) -> NDArray[np.float64]:
+def _on_map(scene: SceneResult, target: CRS | None) -> NDArray[np.float64]:
     """Corners (n, 4, 2) in ``target``; without one, in the scene's own map coordinates."""
     pixels = scene.polygons.reshape(-1, 2)
     georef = scene.georef
     points = georef.to_map(pixels) if target is None or target == georef.crs else georef.to_crs(pixels, target)
     return points.reshape(-1, 4, 2)
-
-
-def _parse_crs(text: str) -> pyproj.CRS:
-    try:
-        return pyproj.CRS.from_user_input(text)
-    except pyproj.exceptions.CRSError:
-        raise ConfigError(f"--crs {text!r} is no reference system PROJ knows: write source or EPSG:n") from None

@@ -112,8 +112,11 @@ def _of_type(nodata: float | None, dtype: np.dtype[Any]) -> np.generic | None:
         return None
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
-        return dtype.type(int(nodata)) if nodata == int(nodata) and limits.min <= nodata <= limits.max else None
-    return dtype.type(nodata)
+        if nodata != int(nodata) or not limits.min <= nodata <= limits.max:
+            return None
+        nodata = int(nodata)
+    found: np.generic = dtype.type(nodata)
+    return found
 
 
 def _by_colour(ds: DatasetReader, name: str) -> tuple[int, ...]:

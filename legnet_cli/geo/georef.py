@@ -31,7 +31,7 @@ from rasterio import Affine
 from rasterio.io import DatasetReader
 from rasterio.transform import GCPTransformer, RPCTransformer
 
-from legnet_cli.errors import GeoError
+from legnet_cli.errors import ConfigError, GeoError
 
 Array = NDArray[np.float64]
 
@@ -271,3 +271,15 @@ def _usable_gcps(points: list[Any], crs: CRS | None) -> tuple[Any, ...]:
     if crs is not None and crs.is_geographic and np.ptp([p.x for p in distinct]) > 180:
         return tuple(type(p)(row=p.row, col=p.col, x=p.x + 360 * (p.x < 0), y=p.y, z=p.z) for p in distinct)
     return tuple(distinct)
+
+
+def parse_crs(text: str) -> CRS:
+    """The reference system ``text`` names: EPSG:n, or any other definition PROJ knows.
+
+    Raises:
+        ConfigError: if PROJ does not know it.
+    """
+    try:
+        return CRS.from_user_input(text)
+    except CRSError:
+        raise ConfigError(f"--crs {text!r} is no reference system PROJ knows: write source or EPSG:n") from None
