@@ -29,7 +29,7 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
             typer.secho(f"error: {one_line(error)}", fg=typer.colors.RED, err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            typer.secho("interrupted: nothing was written", err=True)
+            typer.secho("interrupted: no output is half written", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
     return run

@@ -1,0 +1,113 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import draw
+from typer.testing import CliRunner
+
+from legnet_cli.main import app
+
+BOXES = [(60, 50, 40, 12, 0.4), (128, 100, 44, 16, -0.7)]
+
+
+@pytest.fixture
+def scene(write_scene):
+    return write_scene("a.tif", draw((160, 200), BOXES, [160, 250]))
+
+
+def run(*args):
+    return CliRunner().invoke(app, ["predict", *map(str, args)])
+
+
+def test_summary_goes_to_stderr_and_stdout_stays_empty(tmp_path, blobs, scene):
+    result = run(scene, "--weights", "any", "--out", tmp_path / "o.gpkg", "--preview", tmp_path / "p.png")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    for words in ("blobs: 2 objects", "bright", "km²", "o.gpkg", "p.png", "4 of 4 tiles"):
+        assert words in result.stderr
+    assert (tmp_path / "o.gpkg").exists()
+    assert (tmp_path / "p.png").exists()
+
+
+def test_json(tmp_path, blobs, scene):
+    result = run(scene, "-w", "any", "-o", tmp_path / "o.csv", "--json", "-q")
+    found = json.loads(result.stdout)
+    assert found["objects"] == {"bright": 1, "dim": 1}
+    assert found["scenes"] == [{"path": scene, "objects": 2, "tiles": 4, "km2": pytest.approx(0.008, rel=0.01)}]
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["--bands", "a,b"], 2, "--bands"),
+        (["--bands", "1,7,2"], 2, "band"),
+        (["--classes", "brihgt"], 2, "did you mean 'bright'"),
+        (["--tile", "64", "--overlap", "80"], 2, "--overlap"),
+        (["--aoi", "nowhere.shp"], 3, "nowhere.shp"),
+        (["--out", "o.doc"], 2, ".doc"),
+    ],
+)
+def test_errors_are_one_line_with_their_code(tmp_path, blobs, scene, args, code, words):
+    result = run(scene, "-w", "any", "-o", tmp_path / "o.gpkg", "-q", *args)
+    assert result.exit_code == code
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: ")
+    assert words in result.stderr
+    assert not (tmp_path / "o.gpkg").exists()
+
+
+def test_missing_scene(tmp_path, blobs):
+    result = run(tmp_path / "no.tif", "-w", "any", "-o", tmp_path / "o.gpkg")
+    assert result.exit_code == 3
+    assert "no.tif" in result.stderr
+
+
+def test_a_bug_keeps_its_traceback(tmp_path, scene, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("legnet_cli.engine.predict.load_detector", broken)
+    result = run(scene, "-w", "any", "-o", tmp_path / "o.gpkg")
+    assert isinstance(result.exception, RuntimeError)
+    assert result.exit_code == 1
+
+
+SLEEPER = """
+import time, numpy as np, conftest
+import legnet_cli.engine.predict as engine
+class Slow(conftest.BlobDetector):
+    def detect(self, images):
+        print("searching", flush=True)
+        time.sleep(30)
+engine.load_detector = lambda *_, **__: Slow()
+from legnet_cli.main import app
+app(["predict", {scene!r}, "-w", "any", "-o", {out!r}])
+"""
+
+
+def test_interrupt_leaves_nothing(tmp_path, scene):
+    tests = str(Path(__file__).parents[1])
+    code = f"import sys; sys.path.insert(0, {tests!r})" + SLEEPER.format(scene=scene, out=str(tmp_path / "o.gpkg"))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "searching\n"
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert time.monotonic() - start < 15
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
+
+
+def test_a_dark_scene_gives_an_empty_layer(tmp_path, blobs, write_scene):
+    scene = write_scene("dark.tif", np.zeros((100, 100), np.uint8))
+    result = run(scene, "-w", "any", "-o", tmp_path / "o.geojson")
+    assert result.exit_code == 0
+    assert json.loads((tmp_path / "o.geojson").read_text())["features"] == []
