@@ -45,6 +45,8 @@ def _show(rows: list[dict[str, object]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from legnet_cli.detectors.fetch import EMBEDDED
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("recipe", "M par.", "dataset", "classes", "mAP", "--weights"):
         # fold: a name cut short could not be copied
@@ -65,6 +67,7 @@ def _show(rows: list[dict[str, object]]) -> None:
     console.print(table)
     console.print(
         "mAP in percent, as published. Weights are the authors' (CC BY-NC 4.0: non-commercial use only).",
+        f"Without --weights: {EMBEDDED}, a small model for trying things out.",
         "Other detector/backbone[@dataset] combinations of these names can be trained too.",
         sep="\n",
         highlight=False,

@@ -23,7 +23,10 @@ def predict(
             "--out", "-o", help=".geojson .gpkg .fgb .shp .parquet .csv, or a folder (no suffix) of DOTA text."
         ),
     ],
-    weights: Annotated[str, typer.Option("--weights", "-w", help="Published name, file or URL.")],
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", "-w", help="Published name, file or URL.", show_default="a small demo model"),
+    ] = None,
     tile: Annotated[
         int | None,
         typer.Option(help="Side of a tile in pixels.", show_default="the model's, 1024"),
@@ -68,13 +71,14 @@ def predict(
     """
     setup_logging(-1 if quiet else int(verbose))
     from legnet_cli.commands.progress import download_progress, tile_progress
+    from legnet_cli.detectors.fetch import EMBEDDED
     from legnet_cli.engine.predict import PredictConfig
     from legnet_cli.engine.predict import predict as run
 
     config = PredictConfig(
         scenes=tuple(scenes),
         out=out,
-        weights=weights,
+        weights=weights or EMBEDDED,
         tile=tile,
         overlap=overlap,
         gsd=gsd,

@@ -40,7 +40,7 @@ def import_mm() -> None:
         DependencyError: if one of them is missing or does not fit the others.
     """
     mmcv_ext.install()
-    with _quiet(), _stand_ins():
+    with quiet(), _stand_ins():
         for name in ("mmcv", "mmdet.models", "mmrotate.models"):
             _import(name)
     _mend_anchors()
@@ -58,7 +58,7 @@ def load_config(stock: str) -> mmcv.Config:
         ConfigError: if mmrotate has no such configuration.
         DependencyError: if mmcv or mmrotate is missing.
     """
-    with _quiet():
+    with quiet():
         config = _import("mmcv").Config
     package = find_spec("mmrotate")  # does not import it
     if package is None or package.origin is None:
@@ -99,7 +99,7 @@ def _mend_anchors() -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hold back what mm* and torch's extension builder say while they are imported; none of it concerns the user."""
     builder = logging.getLogger("torch.utils.cpp_extension")
     builder.addFilter(_nothing)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from legnet_cli.backbones.legnet import LEGNet
 from legnet_cli.backbones.unravelnet import UnravelNet
 from legnet_cli.boxes import Detections, to_le90
-from legnet_cli.detectors._mm import _quiet, import_mm
+from legnet_cli.detectors._mm import import_mm, quiet
 from legnet_cli.detectors.checkpoint import State, check_state
 from legnet_cli.detectors.oriented_rcnn import MEAN, STD, STRIDE
 from legnet_cli.detectors.recipes import Recipe, model_config
@@ -32,7 +32,7 @@ def build_mmrotate(config: dict[str, Any]) -> nn.Module:
     for name, backbone in {"LEGNet": LEGNet, "LWEGNet": LEGNet, "UnravelNet": UnravelNet}.items():
         if name not in MODELS:
             MODELS.register_module(name, module=_without_pretrained(backbone))
-    with _quiet():  # mmdet warns of its own deprecated properties
+    with quiet():  # mmdet warns of its own deprecated properties
         model: nn.Module = build_detector(ConfigDict(config))
     return model
 
@@ -112,7 +112,7 @@ class MMRotateDetector:
             "scale_factor": np.ones(4, np.float32),
             "flip": False,
         }
-        with _quiet():  # of its own deprecated calls
+        with quiet():  # of its own deprecated calls
             results = self._model.simple_test(x, [meta] * len(x))
         return [_detections(per_class) for per_class in results]
 

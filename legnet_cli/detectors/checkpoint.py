@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from legnet_cli.detectors.recipes import BACKBONES, DATASETS, Recipe, get_recipe
 from legnet_cli.errors import CheckpointError, ConfigError
+from legnet_cli.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ class ModelCard:
         gsd: ground sampling distance it was trained at, metres per pixel; None if mixed or unknown.
         stretch: how pixels that are not 8-bit became 8-bit.
         licence: terms of the weights, if known.
+        trained_on: the data in words, if known.
         data_sha256: of the data config it was trained on, if known.
     """
 
@@ -64,6 +65,7 @@ class ModelCard:
     gsd: float | None = None
     stretch: str = "auto"
     licence: str | None = None
+    trained_on: str | None = None
     data_sha256: str | None = None
 
 
@@ -95,24 +97,22 @@ def read_checkpoint(path: str | Path, classes: Sequence[str] | None = None) -> C
     return Checkpoint(state, replace(card, classes=names))
 
 
-def save_checkpoint(path: str | Path, state: Mapping[str, Tensor], card: ModelCard) -> None:
-    """Write ``state`` and ``card`` as safetensors; a half-written file never takes the name ``path``.
+def save_checkpoint(
+    path: str | Path, state: Mapping[str, Tensor], card: ModelCard, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write ``state`` and ``card`` as safetensors, floats as ``dtype``; the file appears whole or not at all.
 
     Raises:
-        CheckpointError: if the file cannot be written.
+        DataError: if the file cannot be written.
     """
-    path = Path(path)
-    tensors = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in _tidy(state, path).items()}
+    tensors = {
+        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous().clone()
+        for name, tensor in _tidy(state, Path(path)).items()
+    }
     # a single entry: safetensors writes several in any order
     metadata = {_CARD_KEY: json.dumps({"version": CARD_VERSION, **asdict(card)}, sort_keys=True)}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, partial, metadata)
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot write it ({error})") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_path(path) as scratch:
+        scratch.write_bytes(save(tensors, metadata))
 
 
 def read_state(path: Path) -> tuple[State, dict[str, Any]]:

@@ -35,6 +35,10 @@ TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 20
 
 
+# comes with the package, so that everything can be tried at once
+EMBEDDED = "legnet-nano-demo"
+
+
 @dataclass(frozen=True)
 class WeightFile:
     """A file of the authors' releases.
@@ -73,7 +77,8 @@ def cache_dir() -> Path:
 
 
 def fetch(source: str | Path, progress: Progress | None = None) -> Path:
-    """The local file of ``source``: a name in ``WEIGHTS``, an http(s) URL, or a path, which is returned as it is.
+    """The local file of ``source``: ``EMBEDDED``, a name in ``WEIGHTS``, an http(s) URL,
+    or a path, which is returned as it is.
 
     Args:
         source: what to get.
@@ -83,13 +88,15 @@ def fetch(source: str | Path, progress: Progress | None = None) -> Path:
         CheckpointError: if there is no such file, it cannot be fetched, or it changed since its first use.
     """
     text = str(source)
+    if text == EMBEDDED:
+        return Path(__file__).parents[1] / "weights" / f"{EMBEDDED}.safetensors"
     if text in WEIGHTS:
         url, name = WEIGHTS[text].url, f"{text}.pth"
     elif "://" in text:
         url, name = text, _cache_name(text)
     else:
         if not Path(source).exists():
-            raise CheckpointError(f"{source}: no such file, nor a name of published weights ({', '.join(WEIGHTS)})")
+            raise CheckpointError(f"{source}: no such file, nor a name of weights ({', '.join([EMBEDDED, *WEIGHTS])})")
         return Path(source)
     target = cache_dir() / name
     if not target.exists():

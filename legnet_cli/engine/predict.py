@@ -19,6 +19,7 @@ import shapely
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections, boxes_to_polygons, polygons_to_boxes
+from legnet_cli.detectors.fetch import EMBEDDED
 from legnet_cli.detectors.loader import Detector, load_detector
 from legnet_cli.engine.outputs import SceneResult, check_outputs, check_scenes, write_detections
 from legnet_cli.engine.preview import write_preview
@@ -41,7 +42,7 @@ class PredictConfig:
     Attributes:
         scenes: rasters, folders, glob patterns or URLs.
         out: layer (.geojson .gpkg .fgb .shp .parquet), table (.csv) or folder of DOTA text (no suffix).
-        weights: name of published weights, file or URL.
+        weights: name of published weights, file or URL; by default the small demonstration model of the package.
         tile: side of a tile in pixels; the model's own when None.
         overlap: pixels shared by neighbouring tiles; the model's own when None.
         gsd: metres per pixel to search at; the scene's own pixels when None.
@@ -62,7 +63,7 @@ class PredictConfig:
 
     scenes: tuple[str, ...]
     out: Path
-    weights: str
+    weights: str = EMBEDDED
     tile: int | None = None
     overlap: int | None = None
     gsd: float | None = None
@@ -169,6 +170,9 @@ def predict(
         score_threshold=config.score,
         progress=on_download,
     )
+    if config.weights == EMBEDDED:
+        card = detector.card
+        logger.info("weights: %s, trained on %s: knows %s", card.name, card.trained_on, ", ".join(card.classes))
     wanted = _class_indices(config.classes, detector.card.classes)
     jobs = [_plan(path, config, detector, aoi) for path in paths]
     georefs = [(job.scene.name, job.scene.georef) for job in jobs]

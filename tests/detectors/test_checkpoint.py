@@ -17,7 +17,7 @@ from torch import Tensor
 
 from legnet_cli.detectors.checkpoint import ModelCard, check_state, read_checkpoint, save_checkpoint
 from legnet_cli.detectors.recipes import DATASETS
-from legnet_cli.errors import CheckpointError
+from legnet_cli.errors import CheckpointError, DataError
 
 CLASSES = ("ship", "plane", "car")
 LEGNET_TINY = {"Stem.LoG.conv_init.weight": (8, 3, 7, 7)}
@@ -331,8 +331,20 @@ def test_cards_that_do_not_fit(tmp_path: Path, change: dict[str, Any], message: 
 
 
 def test_saving_fails_whole(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot write it"):
-        save_checkpoint(tmp_path / "none" / "w.safetensors", oriented_rcnn(), CARD)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        save_checkpoint(tmp_path / "file" / "w.safetensors", oriented_rcnn(), CARD)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_saving_in_half_precision(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "w.safetensors", oriented_rcnn(), CARD)
+    save_checkpoint(tmp_path / "h.safetensors", oriented_rcnn(), CARD, torch.float16)
+    whole, half = (read_checkpoint(tmp_path / name).state for name in ("w.safetensors", "h.safetensors"))
+    assert (tmp_path / "h.safetensors").stat().st_size < 0.55 * (tmp_path / "w.safetensors").stat().st_size
+    assert all(half[name].dtype == torch.float32 for name in half)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(half[name], tensor, rtol=1e-3, atol=1e-4)
 
 
 def test_every_mismatch_is_named() -> None:
