@@ -222,22 +222,22 @@ def main(
     epsg: Annotated[int, typer.Option(help="Projected reference system.")] = 32631,
 ) -> None:
     """Draw a scene."""
-    import pyproj
     import rasterio
     from rasterio.transform import from_origin
 
+    from legnet_cli.geo.georef import WGS84
+    from legnet_cli.geo.raster import Scene
     from legnet_cli.geo.vector import Layer, write_layer
 
     image, objects = draw_scene(size, gsd, seed)
     transform = from_origin(590_000, 5_790_000, gsd, gsd)
-    profile = {"driver": "COG", "compress": "JPEG", "quality": 85, "dtype": "uint8", "count": 3}
+    profile = {"driver": "COG", "compress": "JPEG", "quality": 80, "dtype": "uint8", "count": 3}
     with rasterio.open(out, "w", height=size, width=size, crs=f"EPSG:{epsg}", transform=transform, **profile) as file:
         file.write(image.transpose(2, 0, 1))
     if truth:
-        pixels = boxes_to_polygons(objects.boxes)
-        corners = np.stack(transform * tuple(pixels.reshape(-1, 2).T), -1)
-        fields = {"class": np.array(CLASSES)[objects.labels]}
-        write_layer(truth, Layer(corners.reshape(-1, 4, 2), pyproj.CRS.from_epsg(epsg), fields))
+        with Scene.open(str(out)) as scene:
+            corners = scene.georef.to_lonlat(boxes_to_polygons(objects.boxes).reshape(-1, 2))
+        write_layer(truth, Layer(corners.reshape(-1, 4, 2), WGS84, {"class": np.array(CLASSES)[objects.labels]}))
     typer.echo(f"{out}: {len(objects)} objects")
 
 

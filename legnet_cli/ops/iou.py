@@ -18,7 +18,7 @@ from legnet_cli.ops.pairs import cross_pairs, self_runs
 Mode = Literal["iou", "iof", "ios"]
 
 # Pairs clipped at once: the intermediate values then stay in the caches of a CPU.
-_CLIP_CHUNK = {"cpu": 1 << 13, "cuda": 1 << 22}
+_CLIP_CHUNK = {"cpu": 1 << 13, "cuda": 1 << 19}
 _NOISE = 1e-10  # share of the smaller box under which an intersection is rounding error
 _HUGE = 1e100  # numbers above are taken for infinite
 

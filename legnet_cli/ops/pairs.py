@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 # Index pairs expanded at once: large enough to hide the cost of a call, small enough for the caches of a CPU.
-_CHUNK = {"cpu": 1 << 16, "cuda": 1 << 23}
+_CHUNK = {"cpu": 1 << 16, "cuda": 1 << 21}
 _KEY_BITS = 31  # bits of a sort key that hold the position within a strip; the strip's number is above them
 _MAX_STRIPS = 1 << 16
 _TINY = 1e-100
