@@ -26,6 +26,7 @@ from legnet_cli.engine.preview import write_preview
 from legnet_cli.engine.scan import scan
 from legnet_cli.errors import ConfigError
 from legnet_cli.geo.aoi import Aoi, aoi_in_pixels, centres_inside, read_aoi, tiles_touching
+from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.inputs import expand_scenes
 from legnet_cli.geo.raster import Scene
 from legnet_cli.tiles import Tile, check_tiling, tile_grid
@@ -206,14 +207,23 @@ def _plan(path: str, config: PredictConfig, detector: Detector, aoi: Aoi | None)
     check_tiling(tile, overlap)
     with Scene.open(path, bands=config.bands, stretch=config.stretch, gsd=config.gsd) as scene:
         tiles = tile_grid(scene.height, scene.width, tile, overlap)
-        gsd = scene.georef.gsd
-        km2 = gsd[0] * gsd[1] * scene.source_width * scene.source_height / 1e6 if gsd else None
+        km2 = _ground_km2(scene.georef)
         if aoi is None:
             return _Job(scene, tuple(tiles), None, km2)
         in_source = aoi_in_pixels(aoi, scene.georef)
         in_grid = shapely.transform(in_source, lambda xy: xy / (scene.scale_x, scene.scale_y))
         touched = [t for t, touches in zip(tiles, tiles_touching(in_grid, tiles), strict=True) if touches]
         return _Job(scene, tuple(touched), in_grid, km2 and km2 * len(touched) / len(tiles))
+
+
+def _ground_km2(georef: Georef, cells: int = 16) -> float | None:
+    """Ground area of a scene, summed over a grid of cells, for a pixel of a large scene is not as large everywhere."""
+    if georef.gsd is None:
+        return None
+    x, y = np.meshgrid(np.linspace(0, georef.width, cells + 1), np.linspace(0, georef.height, cells + 1))
+    grid = np.stack([x, y], 2)
+    corners = np.stack([grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]], 2)
+    return float(np.nansum(georef.measure(corners.reshape(-1, 4, 2)).area_m2)) / 1e6
 
 
 def _search(

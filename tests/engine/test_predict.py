@@ -99,6 +99,13 @@ def test_geographic_scene_gives_metres(tmp_path, blobs, write_scene):
     assert fields["azimuth_deg"][0] == pytest.approx(90, abs=1)
 
 
+def test_area_searched_is_that_on_the_ellipsoid(tmp_path, blobs, write_scene):
+    """A degree is not as long everywhere: the whole globe has 510 million km²."""
+    transform = Affine(1, 0, -180, 0, -1, 90)
+    result = run(tmp_path, write_scene("a.tif", draw((180, 360), [], []), crs="EPSG:4326", transform=transform))
+    assert result.km2 == pytest.approx(510.07e6, rel=0.01)
+
+
 def test_control_points_place_the_objects(tmp_path, blobs, write_scene):
     east, north = 500_000, 5_000_000
     corners = [(0, 0), (0, 300), (230, 0), (230, 300)]
