@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw
+from blobs import draw
 from typer.testing import CliRunner
 
 from legnet_cli.main import app
@@ -79,9 +79,9 @@ def test_a_bug_keeps_its_traceback(tmp_path, scene, monkeypatch):
 
 
 SLEEPER = """
-import time, numpy as np, conftest
+import time, blobs
 import legnet_cli.engine.predict as engine
-class Slow(conftest.BlobDetector):
+class Slow(blobs.BlobDetector):
     def detect(self, images):
         print("searching", flush=True)
         time.sleep(30)

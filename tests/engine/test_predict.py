@@ -7,7 +7,7 @@ import pyogrio
 import pyproj
 import pytest
 import shapely
-from conftest import CLASSES, draw
+from blobs import CLASSES, draw
 from rasterio.transform import Affine, GroundControlPoint
 
 from legnet_cli.boxes import boxes_to_polygons
