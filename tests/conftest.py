@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 import numpy as np
@@ -9,6 +10,15 @@ import pytest
 import rasterio
 import rasterio.errors
 from blobs import HALF_METRE, BlobDetector
+
+
+@pytest.fixture(autouse=True)
+def _fresh_logging():
+    """A command sets up the package's logger for the rest of the process; the next test starts without that."""
+    logger = logging.getLogger("legnet_cli")
+    before = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture
