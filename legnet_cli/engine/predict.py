@@ -255,7 +255,7 @@ def _search_scene(
     wanted: NDArray[np.int64] | None,
     advance: Callable[[int], None],
 ) -> SceneResult:
-    batch = config.batch or (1 if detector.device.type == "cpu" else 8)
+    batch = config.batch or (1 if detector.device.type == "cpu" else 4)
     with job.scene as scene:
         found = scan(scene, detector, job.tiles, batch, advance)
         keep = found.scores >= config.score

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from legnet_cli.tiles import Tile
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-READERS = 2  # decoding threads; more does not help, for one tile decodes far faster than it is searched
+READERS = min(4, os.cpu_count() or 1)  # decoding threads: resampled tiles can take as long as a GPU's search
 VISIBLE_SHARE = 0.7  # share of a box that must lie on valid pixels; the share DOTA keeps objects cut by a tile at
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from legnet_cli.boxes import Detections
 from legnet_cli.detectors import loader
 from legnet_cli.detectors.build import build_mmrotate
 from legnet_cli.detectors.checkpoint import ModelCard, save_checkpoint
 from legnet_cli.detectors.fetch import WEIGHTS, WeightFile
-from legnet_cli.detectors.loader import choose_device, choose_precision, load_detector
+from legnet_cli.detectors.loader import Detector, choose_device, choose_precision, load_detector
 from legnet_cli.detectors.recipes import get_recipe, model_config
 from legnet_cli.errors import CheckpointError, ConfigError, DependencyError
 
@@ -163,3 +164,12 @@ def test_cards_name_the_model_by_its_file(folder: Path, tmp_path: Path) -> None:
     path.write_bytes((folder / "r3det.pth").read_bytes())
     card = load_detector(path, **OPTIONS).card
     assert card == replace(card, name="harbour")
+
+
+def test_out_of_memory_says_which_flags_help() -> None:
+    def full(_: torch.Tensor) -> list[Detections]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    detector = Detector(ModelCard("m", "oriented-rcnn/legnet-nano", CLASSES), torch.device("cpu"), "fp32", full)
+    with pytest.raises(DependencyError, match="4 tiles of 96 × 64: give a smaller --batch or --tile"):
+        detector.detect(np.zeros((4, 64, 96, 3), np.uint8))
