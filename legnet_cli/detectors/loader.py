@@ -38,13 +38,24 @@ class Detector:
     _search: Callable[[Tensor], list[Detections]] = field(repr=False)
 
     def detect(self, images: NDArray[np.uint8]) -> list[Detections]:
-        """Detections in pixels in each of the images, RGB (B, H, W, 3) of any size, best first."""
+        """Detections in pixels in each of the images, RGB (B, H, W, 3) of any size, best first.
+
+        Raises:
+            DependencyError: if the device has too little memory for so many images of that size.
+        """
         if len(images) == 0:
             return []
         batch = torch.from_numpy(np.ascontiguousarray(images))
         if self.device.type == "cuda":
             batch = batch.pin_memory()
-        return self._search(batch.to(self.device, non_blocking=True))
+        try:
+            return self._search(batch.to(self.device, non_blocking=True))
+        except torch.OutOfMemoryError:
+            count, height, width = images.shape[:3]
+            tiles = f"{count} tiles of {width} × {height}"
+            raise DependencyError(
+                f"{self.device}: out of memory with {tiles}: give a smaller --batch or --tile"
+            ) from None
 
 
 def load_detector(
