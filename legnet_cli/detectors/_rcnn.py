@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,7 @@ class MergedLevel(nn.Module):
         super().__init__()
         weight = output.weight.double()
         out, width = weight.shape[:2]
+        assert lateral.bias is not None
         self.bias = nn.Parameter(lateral.bias.view(1, -1, 1, 1), requires_grad=False)
         self.mixed = nn.Conv2d(lateral.in_channels, out, 3, padding=1)
         set_conv(self.mixed, torch.einsum("okij,kc->ocij", weight, lateral.weight[:, :, 0, 0].double()), output.bias)
@@ -66,7 +68,10 @@ class MergedLevel(nn.Module):
 
 
 class FPN(nn.Module):
-    """Feature pyramid with extra levels by subsampling the last one."""
+    """Feature pyramid with extra levels by subsampling the last one.
+
+    :meth:`merge_levels` fills ``merged``; clearing that undoes it.
+    """
 
     def __init__(self, in_channels: Sequence[int], out_channels: int, num_outs: int) -> None:
         super().__init__()
@@ -77,10 +82,15 @@ class FPN(nn.Module):
 
     def merge_levels(self) -> None:
         """Replace the two convolutions of a level by a :class:`MergedLevel` where that is less work."""
-        for i, (lateral, output) in enumerate(zip(self.lateral_convs[:-1], self.fpn_convs, strict=False)):
+        for i, (lateral, output) in enumerate(self.levels()[:-1]):
             # products a pixel: 9 c k + 4 k k against 9 k k + c k; the margin pays for the additions
-            if lateral.conv.in_channels < 0.4 * output.conv.in_channels:
-                self.merged[str(i)] = MergedLevel(lateral.conv, output.conv)
+            if lateral.in_channels < 0.4 * output.in_channels:
+                self.merged[str(i)] = MergedLevel(lateral, output)
+
+    def levels(self) -> list[tuple[nn.Conv2d, nn.Conv2d]]:
+        """Lateral and output convolution of each level, finest first."""
+        pairs = zip(self.lateral_convs, self.fpn_convs, strict=True)
+        return [(cast(_Conv, lateral).conv, cast(_Conv, output).conv) for lateral, output in pairs]
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps of (B, C_l, H_l, W_l), each twice the size of the next, to ``num_outs`` maps of ``out_channels``."""
@@ -122,8 +132,9 @@ class RPNHead(nn.Module):
 
     def merge_outputs(self) -> None:
         """Compute logits and offsets by one convolution, which reads its large input once."""
-        weight = torch.cat([self.rpn_cls.weight, self.rpn_reg.weight])
-        bias = torch.cat([self.rpn_cls.bias, self.rpn_reg.bias])
+        parts = self.rpn_cls, self.rpn_reg
+        weight = torch.cat([part.weight for part in parts])
+        bias = torch.cat([part.bias for part in parts if part.bias is not None])
         spare = -len(weight) % 16  # whole vectors of outputs are faster than their rest
         self.both = nn.Conv2d(weight.shape[1], len(weight) + spare, 1)
         set_conv(self.both, F.pad(weight, (0, 0, 0, 0, 0, 0, 0, spare)), F.pad(bias, (0, spare)))
@@ -155,8 +166,8 @@ class BoxHead(nn.Module):
 
     def read_channels_last(self, channels: int) -> None:
         """Reorder the weights for inputs flattened from (bins, channels) instead of (channels, bins)."""
-        first = self.shared_fcs[0]
-        weight = first.weight.unflatten(1, (channels, -1)).transpose(1, 2).flatten(1)
+        first = cast(WideLinear, self.shared_fcs[0])
+        weight = first.weight.view(len(first.weight), channels, -1).transpose(1, 2).flatten(1)
         first.weight = nn.Parameter(weight, requires_grad=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,6 +176,14 @@ class BoxHead(nn.Module):
             x = torch.relu_(layer(x))
         x = x.float()
         return self.fc_cls(x), self.fc_reg(x)
+
+
+class RoIHead(nn.Module):
+    """Holds the box head under mmrotate's name."""
+
+    def __init__(self, bbox_head: BoxHead) -> None:
+        super().__init__()
+        self.bbox_head = bbox_head
 
 
 def anchor_boxes(

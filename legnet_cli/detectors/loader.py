@@ -46,6 +46,8 @@ class Detector:
         if len(images) == 0:
             return []
         batch = torch.from_numpy(np.ascontiguousarray(images))
+        if self.device.type == "cpu":  # one by one: a batch gains nothing there, and would change the last digits
+            return [found for image in batch.split(1) for found in self._search(image)]
         if self.device.type == "cuda":
             batch = batch.pin_memory()
         try:

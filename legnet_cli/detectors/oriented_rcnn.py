@@ -6,19 +6,21 @@ are sums of weighted rows, and nothing loops over classes. Boxes are float32 at 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from legnet_cli.backbones._layers import Pyramid
 from legnet_cli.backbones.legnet import LEGNet
 from legnet_cli.backbones.unravelnet import UnravelNet
-from legnet_cli.detectors._fold import fold_before, fold_norms, scale_input, split_multiplier, densify
+from legnet_cli.detectors._fold import fold_before, fold_norms, regroup, scale_input
 from legnet_cli.detectors._rcnn import (
     FPN,
     BoxHead,
+    RoIHead,
     RPNHead,
     anchor_boxes,
     bounds,
@@ -38,7 +40,7 @@ MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB, 0 to 255
 STD = (58.395, 57.12, 57.375)
 STRIDE = 32  # image sides are padded to a multiple of it
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_BACKBONES: dict[str, type[nn.Module]] = {"LEGNet": LEGNet, "UnravelNet": UnravelNet}
+_BACKBONES: dict[str, Callable[..., Pyramid]] = {"LEGNet": LEGNet, "UnravelNet": UnravelNet}
 # boxes whose features are worked on at a time: on a CPU what the cache holds
 _CPU_BOXES, _DEVICE_BOXES = 512, 1 << 15
 
@@ -79,10 +81,10 @@ class OrientedRCNN(nn.Module):
         self.eval().requires_grad_(False)
         self._merge()
         self.dtype = _DTYPES[precision]
-        for part in (self.backbone, self.neck, self.rpn_head, self.roi_head["bbox_head"].shared_fcs):
+        for part in (self.backbone, self.neck, self.rpn_head, self.roi_head.bbox_head.shared_fcs):
             part.to(self.dtype)
-        self.to(device=device, memory_format=torch.channels_last)
-        self.register_buffer("mean", torch.tensor(MEAN, device=device), persistent=False)
+        self.to(device).to(memory_format=torch.channels_last)
+        self.mean = torch.tensor(MEAN, device=device)
         if compile:
             self.dense = torch.compile(self.dense)  # type: ignore[method-assign]
 
@@ -95,22 +97,18 @@ class OrientedRCNN(nn.Module):
         self.backbone = _BACKBONES[backbone.pop("type")](**backbone)
         self.neck = FPN(neck["in_channels"], neck["out_channels"], neck["num_outs"])
         self.rpn_head = RPNHead(rpn["in_channels"], rpn["feat_channels"], anchors)
-        self.roi_head = nn.ModuleDict({"bbox_head": BoxHead(inputs, box["fc_out_channels"], box["num_classes"])})
+        self.roi_head = RoIHead(BoxHead(inputs, box["fc_out_channels"], box["num_classes"]))
 
     def _merge(self) -> None:
         """Rewrite the loaded weights for speed; outputs stay the same up to rounding."""
         fold_norms(self.backbone)
-        for module in list(self.backbone.modules()):
-            if hasattr(module, "fusion"):
-                split_multiplier(module)
-        if hasattr(self.backbone.Stem, "Conv_D"):
-            self.backbone.Stem.Conv_D[0] = densify(self.backbone.Stem.Conv_D[0])
+        regroup(self.backbone)
         scale_input(self.backbone, 1 / torch.tensor(STD, dtype=torch.float64))
-        for i, lateral in enumerate(self.neck.lateral_convs):
-            fold_before(self.backbone, f"norm{2 * i}", lateral.conv)
+        for i, (lateral, _) in enumerate(self.neck.levels()):
+            fold_before(self.backbone, f"norm{2 * i}", lateral)
         self.neck.merge_levels()
         self.rpn_head.merge_outputs()
-        self.roi_head["bbox_head"].read_channels_last(self.cfg["roi_head"]["bbox_head"]["in_channels"])
+        self.roi_head.bbox_head.read_channels_last(self.cfg["roi_head"]["bbox_head"]["in_channels"])
 
     @torch.inference_mode()
     def detect(self, images: Tensor) -> list[Found]:
@@ -147,13 +145,13 @@ class OrientedRCNN(nn.Module):
             offsets = offsets.take_along_dim(index[..., None], 1).float()
             centre, size = anchor_boxes(index, width, grid["strides"][level], grid["scales"], grid["ratios"])
             parts.append((logits, centre, size, offsets, torch.full_like(index, level)))
-        logits, centre, size, offsets, level = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+        logits, centre, size, offsets, levels = (torch.cat(part, 1) for part in zip(*parts, strict=True))
         coder = self.cfg["rpn_head"]["bbox_coder"]
         boxes = decode_midpoint_offsets(centre, size, _scaled(offsets, coder))
-        image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(level)
+        image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(levels)
         rois = torch.cat([image[..., None].to(boxes.dtype), boxes], -1).flatten(0, 1)
         fits = (rois[:, 3:5] >= rules["min_bbox_size"]).all(1).nonzero()[:, 0]
-        group = (image * len(outputs) + level).flatten()
+        group = (image * len(outputs) + levels).flatten()
         keep = fits[nms(bounds(rois[fits, 1:]), logits.flatten()[fits], rules["nms"]["iou_threshold"], group[fits])]
         return rois[torch.cat(_best(keep, image.flatten()[keep], len(boxes), rules["max_per_img"]))]
 
@@ -165,12 +163,12 @@ class OrientedRCNN(nn.Module):
         levels = pyramid_level(rois[:, 1:], pool.get("finest_scale", 56), len(strides))
         # by level, then from top to bottom: neighbours share feature rows in the cache
         order = torch.argsort(levels * (1 << 20) + rois[:, 2])
-        head = self.roi_head["bbox_head"]
+        head = self.roi_head.bbox_head
         limit = _CPU_BOXES if rois.device.type == "cpu" else _DEVICE_BOXES
         logits, offsets = rois.new_empty(len(rois), head.fc_cls.out_features), rois.new_empty(len(rois), 5)
         counts = torch.bincount(levels, minlength=len(strides)).tolist()
-        for level, members in enumerate(order.split(counts)):
-            for part in members.split(limit) if len(members) else ():
+        for level, members in enumerate(torch.split(order, counts)):
+            for part in torch.split(members, limit) if len(members) else ():
                 scale, ratio = 1 / strides[level], how["sample_num"]
                 x = roi_align_rotated(features[level], rois[part], bins, scale, ratio, clockwise=how["clockwise"])
                 logits[part], offsets[part] = head(x.permute(0, 2, 3, 1).flatten(1))

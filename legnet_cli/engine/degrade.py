@@ -107,19 +107,19 @@ def _haze(image: Values, transmission: float, place: Place) -> Values:
         ripple = np.sin(down) * np.cos(right) + np.cos(down) * np.sin(right)
         thickness *= 1 + 0.15 * ripple
     through = np.exp(-thickness).astype(np.float32)[..., None]
-    return image * through + AIRLIGHT * (1 - through)
+    return np.asarray(image * through + AIRLIGHT * (1 - through), np.float32)
 
 
 def _stripes(image: Values, sigma: float, place: Place) -> Values:
     """Columns brighter and darker by ``sigma`` grey values, as of a line sensor's uncalibrated detectors."""
     offsets = place.generator().standard_normal(place.col + image.shape[1], np.float32)[place.col :]
-    return image + sigma * offsets[None, :, None]
+    return np.asarray(image + sigma * offsets[None, :, None], np.float32)
 
 
 def _jpeg(image: Values, quality: float, place: Place) -> Values:
     """JPEG coding at ``quality``."""
     coded = cv2.imencode(".jpg", _to_bytes(image)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
-    return cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32)
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.float32)[..., ::-1]
 
 
 def _lower_gsd(image: Values, factor: float, place: Place) -> Values:

@@ -36,6 +36,7 @@ SAME = 0.6  # overlap from which two objects of different tiles are one
 
 _TILE = re.compile(r"(?P<image>.+)__(?P<size>\d+(\.\d+)?)__(?P<x>\d+)___(?P<y>\d+)")
 _SMALLEST = 32  # a size below is the rate that the image was resized by
+_SHOWN = 10  # doubts about the labels that are told
 _MAPPED = (".tif", ".tiff", ".jp2")  # images that may say where on the ground they lie
 
 
@@ -98,8 +99,7 @@ class EvalSet:
 
     def __post_init__(self) -> None:
         files = [(frame.labels.stem, frame.image) for frame in self.frames if frame.tile.size == np.inf]
-        for name, image in [*zip(self.names, range(len(self.names)), strict=True), *files]:
-            self._by_name[name] = image
+        self._by_name.update([*zip(self.names, range(len(self.names)), strict=True), *files])
         for name, image in list(self._by_name.items()):
             last = posixpath.basename(name)
             if last != name:  # None where several images share it
@@ -153,8 +153,10 @@ def load_truth(source: Source) -> EvalSet:
         if not any(part.images for part in parts):
             return _checked(_load_layer(source))
     dataset = load_dataset(source.data, labels=source.labels, class_field=source.class_field, skip_bad=source.skip_bad)
-    for problem in dataset.problems:
+    for problem in dataset.problems[:_SHOWN]:
         logger.warning("%s", problem)
+    if len(dataset.problems) > _SHOWN:
+        logger.warning("… and %d more doubts: legnet convert lists them all", len(dataset.problems) - _SHOWN)
     return _checked(_assemble(_choose_split(dataset, source.split), source))
 
 
@@ -202,7 +204,7 @@ def _assemble(dataset: Dataset, source: Source) -> EvalSet:
 def _objects(frame: Frame, classes: Sequence[str]) -> tuple[Array, NDArray[np.int64]]:
     """Corners (n, 4, 2) in pixels of the image, and labels, of the objects in a frame."""
     tile = frame.tile
-    return (frame.labels.quads + (tile.col, tile.row)) / tile.zoom, labels_of(frame.labels, classes)
+    return (frame.labels.quads + np.array([tile.col, tile.row])) / tile.zoom, labels_of(frame.labels, classes)
 
 
 def _gsd(frame: Frame) -> Array:

@@ -7,19 +7,21 @@ not depend on the threshold, so one pass serves them all. Equal overlaps: the ob
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from legnet_cli.boxes import Array, polygons_to_boxes
-from legnet_cli.ops.iou import Rectangles, intersection_bound, valid_boxes
-from legnet_cli.ops.pairs import cross_pairs
+from legnet_cli.boxes import Array
+from legnet_cli.ops.iou import Rectangles, valid_boxes
 from legnet_cli.ops.quads import box_quad_iou, quad_areas
 
 LOWEST_IOU = 0.5  # overlaps below it never count, and are not computed
+
+_CHUNK = 1 << 18  # pairs looked at together
+_SLACK = 1e-6  # pixels: rounding of a centre on the bounds
 
 Labels = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -71,8 +73,15 @@ class Predictions:
 
         The order, and so every metric, is the same however the predictions were stored.
         """
-        keys = (*self.boxes.T[::-1], self.images, -self.scores.astype(np.float64), self.labels)
-        return self.take(np.lexsort(keys))
+        main = -self.scores, self.labels
+        order = np.lexsort(main)
+        same = np.logical_and.reduce([key[order[1:]] == key[order[:-1]] for key in main])
+        tied = np.append(same, False) | np.append(False, same)
+        if tied.any():  # few, as a rule: the other keys are sorted for these alone
+            rows = order[tied]
+            keys = (*self.boxes[rows].T[::-1], self.images[rows], *(key[rows] for key in main))
+            order[tied] = rows[np.lexsort(keys)]
+        return self.take(order)
 
 
 @dataclass(frozen=True)
@@ -102,29 +111,51 @@ def match(predictions: Predictions, truths: Truths, classes: int) -> Matches:
 
 
 def overlaps(boxes: Array, quads: Array, group1: Labels, group2: Labels) -> tuple[Labels, Labels, Array]:
-    """All pairs of one group that overlap by ``LOWEST_IOU`` or more: index of the box, of the quad, IoU (k,) each."""
-    names, dense = np.unique(np.concatenate([group1, group2]), return_inverse=True)
-    around = torch.from_numpy(polygons_to_boxes(quads))
-    rows = [valid_boxes(side).nonzero().squeeze(1) for side in (torch.from_numpy(boxes), around)]
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    if all(len(row) for row in rows):
-        groups = [torch.from_numpy(dense[: len(boxes)])[rows[0]], torch.from_numpy(dense[len(boxes) :])[rows[1]]]
-        one, two = Rectangles.of(torch.from_numpy(boxes)[rows[0]]), Rectangles.of(around[rows[1]])
-        corners = torch.from_numpy(np.ascontiguousarray(quads))[rows[1]]
-        areas = quad_areas(corners)
-        for i, j in cross_pairs(one.bounds(), two.bounds(), *groups, len(names)):
-            a, area = one.take(i), areas[j]
-            # iou >= t needs an intersection of (both areas) * t / (1 + t)
-            needed = (a.w * a.h + area) * (LOWEST_IOU / (1 + LOWEST_IOU) - 1e-9)
-            near = (intersection_bound(a, two.take(j)) >= needed).nonzero().squeeze(1)
-            i, j = i[near], j[near]
-            iou = box_quad_iou(one.take(i), corners[j], areas[j])
-            hit = iou >= LOWEST_IOU
-            parts.append((rows[0][i[hit]], rows[1][j[hit]], iou[hit]))
-    none = torch.zeros(0, dtype=torch.int64)
-    columns = zip((none, none, torch.zeros(0, dtype=torch.float64)), *parts, strict=True)
-    i, j, iou = (torch.cat(column).numpy() for column in columns)
-    return i, j, iou
+    """All pairs of one group that overlap by ``LOWEST_IOU`` or more: index of the box, of the quad, IoU (k,) each.
+
+    A line through its centre halves a box. So a convex shape that has half of the box or more in it, as an IoU of 0.5
+    needs, has the centre in it too: only boxes whose centre lies within the bounds of a quad come into question.
+    """
+    corners = torch.from_numpy(np.ascontiguousarray(quads, np.float64))
+    quad_area, box_area = quad_areas(corners).numpy(), boxes[:, 2] * boxes[:, 3]
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    for i, j in _centres_within(boxes, quads, group1, group2):
+        alike = np.minimum(box_area[i], quad_area[j]) >= (LOWEST_IOU - 1e-9) * np.maximum(box_area[i], quad_area[j])
+        i, j = i[alike], j[alike]
+        pairs = Rectangles.of(torch.from_numpy(boxes[i])), corners[torch.from_numpy(j)]
+        iou = box_quad_iou(*pairs, torch.from_numpy(quad_area[j])).numpy()
+        hit = iou >= LOWEST_IOU
+        parts.append((i[hit], j[hit], iou[hit]))
+    one, two, iou = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return one, two, iou
+
+
+def _centres_within(boxes: Array, quads: Array, group1: Labels, group2: Labels) -> Iterator[tuple[Labels, Labels]]:
+    """Chunks (k,), (k,) of boxes and quads of one group, the centre of the box within the bounds of the quad."""
+    sound = np.flatnonzero(valid_boxes(torch.from_numpy(boxes)).numpy())
+    if len(sound) == 0 or len(quads) == 0:
+        return
+    low, high = quads.min(1) - _SLACK, quads.max(1) + _SLACK
+    left = min(float(boxes[sound, 0].min()), float(low[:, 0].min()))
+    span = max(float(boxes[sound, 0].max()), float(high[:, 0].max())) - left + 1
+    # groups side by side along one axis; sorted, the boxes within a quad's width are one run
+    names, dense = np.unique(np.concatenate([group1[sound], group2]), return_inverse=True)
+    start = dense * span - left
+    key = start[: len(sound)] + boxes[sound, 0]
+    order = np.argsort(key, kind="stable")
+    key, sound = key[order], sound[order]
+    slack = 1e-9 * span * len(names)  # rounding of the keys
+    first = np.searchsorted(key, start[len(order) :] + low[:, 0] - slack)
+    counts = np.searchsorted(key, start[len(order) :] + high[:, 0] + slack, side="right") - first
+    chunk = (np.cumsum(counts) - counts) // _CHUNK
+    for quad in np.split(np.arange(len(quads)), np.flatnonzero(np.diff(chunk)) + 1):
+        many = counts[quad]
+        j = np.repeat(quad, many)
+        i = sound[np.arange(len(j)) + np.repeat(first[quad] - (np.cumsum(many) - many), many)]
+        inside = (low[j, 1] <= boxes[i, 1]) & (boxes[i, 1] <= high[j, 1])
+        # a run may reach into the next group by the slack
+        inside &= group1[i] == group2[j]
+        yield i[inside], j[inside]
 
 
 def confusion(predictions: Predictions, truths: Truths, score: float, classes: int) -> NDArray[np.int64]:
@@ -136,16 +167,19 @@ def confusion(predictions: Predictions, truths: Truths, score: float, classes: i
     chosen = np.flatnonzero(predictions.scores >= score)
     predictions = predictions.take(chosen)
     one, two, iou = overlaps(predictions.boxes, truths.quads, predictions.images, truths.images)
-    one, two, iou = (column[iou > LOWEST_IOU] for column in (one, two, iou))
+    one, two, iou = one[iou > LOWEST_IOU], two[iou > LOWEST_IOU], iou[iou > LOWEST_IOU]
     order = np.lexsort((two, one, -predictions.scores[one].astype(np.float64), truths.ignored[two], -iou))
     partner, taken = np.full(len(predictions), -1), np.zeros(len(truths), bool)
     for i, j in zip(one[order].tolist(), two[order].tolist(), strict=True):
         if partner[i] < 0 and not taken[j]:
             partner[i], taken[j] = j, True
-    matrix = np.zeros((classes + 1, classes + 1), np.int64)
     paired = partner >= 0
     counted = paired & ~truths.ignored[partner] if len(truths) else paired
-    np.add.at(matrix, (truths.labels[partner[counted]], predictions.labels[counted]), 1)
-    np.add.at(matrix, (classes, predictions.labels[~paired]), 1)
-    np.add.at(matrix, (truths.labels[~taken & ~truths.ignored], classes), 1)
-    return matrix
+    pairs = [
+        (truths.labels[partner[counted]], predictions.labels[counted]),
+        (np.full(np.count_nonzero(~paired), classes), predictions.labels[~paired]),
+    ]
+    missed = truths.labels[~taken & ~truths.ignored]
+    pairs.append((missed, np.full(len(missed), classes)))
+    cells = np.concatenate([true * (classes + 1) + predicted for true, predicted in pairs])
+    return np.bincount(cells, minlength=(classes + 1) ** 2).reshape(classes + 1, classes + 1)

@@ -135,13 +135,13 @@ def average_precision(true: Mask, false: Mask, count: int) -> tuple[float, float
     return float(best[reached].sum() / len(_RECALLS)), float(best.sum() / count)
 
 
-def curve(scores: NDArray[np.float32], true: Mask, false: Mask, count: int) -> Curve:
+def curve(scores: NDArray[np.floating], true: Mask, false: Mask, count: int) -> Curve:
     """Precision and recall after each distinct score of ranked predictions (n,), with ``count`` > 0 objects."""
     counted = true | false
-    scores, true = scores[counted].astype(np.float64), true[counted]
-    ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], len(scores) > 0))  # equal scores go together
+    levels, true = scores[counted].astype(np.float64), true[counted]
+    ends = np.flatnonzero(np.append(levels[1:] != levels[:-1], len(levels) > 0))  # equal scores go together
     found = np.cumsum(true)[ends]
-    return Curve(scores[ends], found / (ends + 1), found / count)
+    return Curve(levels[ends], found / (ends + 1), found / count)
 
 
 def best_point(of: Curve) -> OperatingPoint | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,22 +79,27 @@ def read_predictions(path: Path, truth: EvalSet) -> Found:
 @contextmanager
 def _unzipped(path: Path) -> Iterator[Path]:
     """A temporary folder with the Task1 files of a zip, which must lie in one folder."""
-    try:
-        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
-            for member in _task1_members(path, archive):
-                Path(folder, PurePosixPath(member.filename).name).write_bytes(archive.read(member))
-            yield Path(folder)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-        raise DataError(f"{path}: cannot be unpacked ({error}): make the zip anew") from error
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for member in _task1_members(path, archive):
+                    Path(folder, _posix(member).name).write_bytes(archive.read(member))
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+            raise DataError(f"{path}: cannot be unpacked ({error}): make the zip anew") from error
+        yield Path(folder)
+
+
+def _posix(member: zipfile.ZipInfo) -> PurePosixPath:
+    return PurePosixPath(member.filename.replace("\\", "/"))
 
 
 def _task1_members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     for member in archive.infolist():
-        name = member.filename.replace("\\", "/")
-        if name.startswith("/") or ".." in name.split("/") or ":" in name or stat.S_ISLNK(member.external_attr >> 16):
+        name = _posix(member)
+        if name.is_absolute() or ".." in name.parts or ":" in str(name) or stat.S_ISLNK(member.external_attr >> 16):
             raise DataError(f"{path}: holds {member.filename!r}, which leads out of the zip: make the zip anew")
-    names = [(member, PurePosixPath(member.filename.replace("\\", "/"))) for member in archive.infolist()]
-    found = [(m, name) for m, name in names if name.match(_TASK1) and name.parts[0] != "__MACOSX"]
+    names = [(member, _posix(member)) for member in archive.infolist()]
+    found = [(member, name) for member, name in names if name.match(_TASK1) and name.parts[0] != "__MACOSX"]
     folders = {name.parent for _, name in found}
     if len(folders) != 1 or len({name for _, name in found}) < len(found):
         seen = "no" if not found else "several sets of"
@@ -116,6 +122,8 @@ def _by_image(path: Path, rows: Sequence[ImageDetections], classes: Sequence[str
 
 def _find(path: Path, name: str, truth: EvalSet) -> tuple[int, TileName]:
     if truth.plane is not None:  # without images there is one map, whatever scenes were searched
+        if truth.plane.crs is not None:
+            raise GeoError(f"{path}: is in pixels, but {truth.source} is a map without images: give boxes on the map")
         return 0, TileName(truth.names[0])
     found = truth.find(name)
     if found is None:
@@ -165,6 +173,8 @@ _Target = tuple[int, TileName, Georef | None]
 def _rows_of_images(path: Path, table: PolygonTable, truth: EvalSet) -> list[tuple[_Target, list[int]]]:
     """Rows of ``table`` by what they lie on: an image or tile, and its georeference if the layer is a map."""
     if truth.plane is not None:
+        if (table.crs is None) != (truth.plane.crs is None):
+            raise GeoError(f"{path}: only one of it and {truth.source} is in map coordinates: give both on the map")
         return [((0, TileName(truth.names[0]), truth.plane), list(range(len(table))))]
     field = next((key for key in table.fields if key.lower() in _IMAGE_FIELDS), None)
     if field is None and len(truth.frames) > 1:
@@ -202,8 +212,8 @@ def _boxes(polygons: Sequence[Array]) -> Array:
     """Smallest boxes (n, 5) of polygons of any number of corners."""
     boxes = np.zeros((len(polygons), 5))
     sizes = np.array([len(points) for points in polygons])
-    for size in np.unique(sizes):
-        index = np.flatnonzero(sizes == size)
+    for size in np.unique(sizes).tolist():
+        index = np.flatnonzero(sizes == size).tolist()
         boxes[index] = polygons_to_boxes(np.stack([polygons[i] for i in index]))
     return boxes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import Affine
 from rasterio.windows import Window
@@ -25,6 +27,8 @@ from legnet_cli.tiles import Tile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_ROWS = 256  # read at a time
+_CACHE = 16 << 20  # bytes of decoded blocks for each image that is being read: no row is read twice
 _SCANLINES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")  # formats that are decoded from the top
 
 
@@ -38,6 +42,12 @@ def reading_order(path: Path) -> str:
         return "whole"
     with _opened(path) as ds:
         return "rows" if ds.count and ds.block_shapes[0][1] >= ds.width else "columns"
+
+
+def bound_block_cache(images: int) -> None:
+    """Limit the memory for decoded blocks to what so many images need that are read from top to bottom at once."""
+    if "GDAL_CACHEMAX" not in os.environ:
+        set_gdal_config("GDAL_CACHEMAX", images * _CACHE)
 
 
 @contextmanager
@@ -64,25 +74,29 @@ class Rolling:
         read: gives the pixels (h, w, bands) of a window inside the image.
         left, right: columns that windows may cover.
         height: of the image.
+        depth: rows of the highest window.
     """
 
-    def __init__(self, read: Callable[[Tile], NDArray[Any]], left: int, right: int, height: int) -> None:
+    def __init__(self, read: Callable[[Tile], NDArray[Any]], left: int, right: int, height: int, depth: int) -> None:
         self._read, self._left, self._right, self._height = read, left, right, height
-        self._top = 0
-        self._rows: NDArray[Any] | None = None
+        self._depth = min(depth, height)
+        self._top = self._bottom = 0  # the rows that are held
+        self._rows: NDArray[Any] = np.empty(0)
 
     def window(self, tile: Tile) -> NDArray[Any]:
         """Pixels (h, w, bands) of ``tile`` as far as it lies in the image; valid until the next call."""
         bottom = min(tile.row + tile.height, self._height)
-        if self._rows is not None:
-            self._rows = self._rows[max(0, tile.row - self._top) :]
-        held = 0 if self._rows is None else len(self._rows)
-        self._top = tile.row
-        if tile.row + held < bottom:
-            missing = Tile(tile.row + held, self._left, bottom - tile.row - held, self._right - self._left)
-            fresh = self._read(missing)
-            self._rows = np.concatenate([self._rows, fresh]) if held and self._rows is not None else fresh
-        assert self._rows is not None
+        held = max(0, self._bottom - tile.row)
+        if held and tile.row > self._top:
+            self._rows[:held] = self._rows[tile.row - self._top :][:held]
+        self._top, self._bottom = tile.row, tile.row + held
+        while self._bottom < bottom:
+            count = min(_ROWS, bottom - self._bottom)
+            fresh = self._read(Tile(self._bottom, self._left, count, self._right - self._left))
+            if not self._rows.size:
+                self._rows = np.empty((self._depth, *fresh.shape[1:]), fresh.dtype)
+            self._rows[self._bottom - self._top :][:count] = fresh
+            self._bottom += count
         left = tile.col - self._left
         return self._rows[: bottom - tile.row, left : min(left + tile.width, self._right - self._left)]
 
@@ -149,8 +163,10 @@ class RawImage:
                 if ds.colorinterp[0] == ColorInterp.palette and ds.count == 1:
                     out.write_colormap(1, ds.colormap(1))
                 if masked:
-                    inside = Window(tile.col, tile.row, tile.width, tile.height)
-                    out.write_mask(ds.read_masks(1, window=inside, boundless=True, fill_value=0)[: pixels.shape[0]])
+                    mask = np.zeros(pixels.shape[:2], np.uint8)
+                    height, width = min(tile.height, ds.height - tile.row), min(tile.width, ds.width - tile.col)
+                    mask[:height, :width] = ds.read_masks(1, window=Window(tile.col, tile.row, width, height))
+                    out.write_mask(mask)
 
     def _place(self, tile: Tile) -> dict[str, Any]:
         """Georeference of a window, as rasterio takes it for a new file."""
@@ -161,7 +177,9 @@ class RawImage:
             return {"gcps": moved, "crs": crs}
         place: dict[str, Any] = {"crs": ds.crs}
         if ds.transform != Affine.identity():
-            place["transform"] = ds.transform * Affine.translation(tile.col, tile.row)
+            a, b, x, d, e, y = ds.transform[:6]
+            moved_x, moved_y = x + a * tile.col + b * tile.row, y + d * tile.col + e * tile.row
+            place["transform"] = Affine(a, b, moved_x, d, e, moved_y)
         if ds.rpcs is not None:
             rpcs = ds.rpcs
             rpcs.line_off, rpcs.samp_off = rpcs.line_off - tile.row, rpcs.samp_off - tile.col

@@ -170,6 +170,6 @@ def test_out_of_memory_says_which_flags_help() -> None:
     def full(_: torch.Tensor) -> list[Detections]:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    detector = Detector(ModelCard("m", "oriented-rcnn/legnet-nano", CLASSES), torch.device("cpu"), "fp32", full)
+    detector = Detector(ModelCard("m", "oriented-rcnn/legnet-nano", CLASSES), torch.device("meta"), "fp32", full)
     with pytest.raises(DependencyError, match="4 tiles of 96 × 64: give a smaller --batch or --tile"):
         detector.detect(np.zeros((4, 64, 96, 3), np.uint8))
