@@ -9,11 +9,12 @@ import typer
 from legnet_cli import __version__
 from legnet_cli.commands.convert import convert
 from legnet_cli.commands.doctor import doctor
+from legnet_cli.commands.eval import eval_
 from legnet_cli.commands.models import models
 from legnet_cli.commands.predict import predict
 from legnet_cli.commands.report import report_errors
 
-COMMANDS = (predict, convert, models, doctor)
+COMMANDS = (predict, eval_, convert, models, doctor)
 
 app = typer.Typer(
     name="legnet",

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from legnet_cli.commands.options import DeviceOpt, JsonOpt, OverwriteOpt, PrecisionOpt, QuietOpt, VerboseOpt
+from legnet_cli.commands.options import (
+    DeviceOpt,
+    JsonOpt,
+    OverwriteOpt,
+    PrecisionOpt,
+    QuietOpt,
+    VerboseOpt,
+    band_numbers,
+)
 from legnet_cli.commands.report import print_json, setup_logging
 from legnet_cli.errors import ConfigError
 
@@ -76,7 +84,6 @@ def eval_(
         return
     if data is None:
         raise ConfigError("no data given: name a labelled dataset with --data, or reports with --compare")
-    from legnet_cli.commands.predict import _band_numbers
     from legnet_cli.commands.progress import download_progress, tile_progress
     from legnet_cli.engine.eval import EvalConfig, evaluate
 
@@ -94,7 +101,7 @@ def eval_(
         score=score,
         tile=tile,
         overlap=overlap,
-        bands=_band_numbers(bands),
+        bands=band_numbers(bands),
         stretch=stretch,
         batch=batch,
         device=device,

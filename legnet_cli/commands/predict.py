@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from legnet_cli.commands.options import DeviceOpt, JsonOpt, OverwriteOpt, PrecisionOpt, QuietOpt, VerboseOpt
+from legnet_cli.commands.options import (
+    DeviceOpt,
+    JsonOpt,
+    OverwriteOpt,
+    PrecisionOpt,
+    QuietOpt,
+    VerboseOpt,
+    band_numbers,
+)
 from legnet_cli.commands.report import print_json, setup_logging
-from legnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from legnet_cli.engine.predict import PredictResult
@@ -85,7 +92,7 @@ def predict(
         score=score,
         classes=tuple(name.strip() for name in classes.split(",")) if classes else (),
         aoi=aoi,
-        bands=_band_numbers(bands),
+        bands=band_numbers(bands),
         stretch=stretch,
         batch=batch,
         device=device,
@@ -102,15 +109,6 @@ def predict(
         print_json(_as_dict(result))
     elif not quiet:
         _show(result)
-
-
-def _band_numbers(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--bands {text!r} is not a list of band numbers: write them like 3,2,1") from None
 
 
 def _as_dict(result: PredictResult) -> dict[str, object]:

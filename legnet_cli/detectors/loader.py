@@ -47,7 +47,7 @@ class Detector:
             return []
         batch = torch.from_numpy(np.ascontiguousarray(images))
         if self.device.type == "cpu":  # one by one: a batch gains nothing there, and would change the last digits
-            return [found for image in batch.split(1) for found in self._search(image)]
+            return [found for i in range(len(batch)) for found in self._search(batch[i : i + 1])]
         if self.device.type == "cuda":
             batch = batch.pin_memory()
         try:

@@ -15,15 +15,15 @@ from legnet_cli.engine.preview import draw_preview
 from legnet_cli.files import atomic_path
 from legnet_cli.geo.raster import Scene
 
-_ACROSS, _DOWN = 6, 4
-_SIDE, _GAP = 320, 8  # pixels
+_ACROSS, _DOWN = 4, 3
+_SIDE, _GAP = 480, 8  # pixels
 _SHOWN = _ACROSS * _DOWN
 
 TileLabels = tuple[Path, Array, NDArray[np.int64]]  # file, corners (n, 4, 2) in its pixels, class indices (n,)
 
 
 def choose_tiles(labels: Sequence[NDArray[np.int64]]) -> list[int]:
-    """Up to 24 tiles that show every class if possible: turn by turn one of each class, the rarest class first.
+    """Up to 12 tiles that show every class if possible: turn by turn one of each class, the rarest class first.
 
     Args:
         labels: the classes of the objects in each tile.
@@ -55,7 +55,7 @@ def _spread(items: list[int]) -> Iterator[int]:
 
 
 def write_contact_sheet(path: Path, tiles: Sequence[TileLabels], classes: Sequence[str]) -> None:
-    """Write the pictures of ``tiles`` in rows of six, with a legend of their classes, to a PNG file.
+    """Write the pictures of ``tiles`` in rows of four, with a legend of their classes, to a PNG file.
 
     Raises:
         DataError: a tile cannot be read, or the file cannot be written.
@@ -74,7 +74,7 @@ def write_contact_sheet(path: Path, tiles: Sequence[TileLabels], classes: Sequen
 
 
 def _picture(file: Path, quads: Array, labels: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.uint8]:
-    """A tile of any size as (320, 320, 3) with its boxes."""
+    """A tile of any size as (480, 480, 3) with its boxes."""
     with Scene.open(str(file)) as scene:
         image, _ = scene.preview(max(scene.width, scene.height))
     scale = _SIDE / max(image.shape[:2])

@@ -24,7 +24,7 @@ from legnet_cli.data.detect import VECTOR_SUFFIXES, find_parts
 from legnet_cli.data.labels import Dataset, ImageLabels, labels_of, strip_image_suffix
 from legnet_cli.engine.datasets import load_dataset
 from legnet_cli.engine.matching import Truths, overlaps
-from legnet_cli.engine.vector_labels import _class_names
+from legnet_cli.engine.vector_labels import class_names
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.labels import read_georef, read_polygons, to_pixels
@@ -257,7 +257,7 @@ def _finish(found: EvalSet, source: Source) -> EvalSet:
 def _load_layer(source: Source) -> EvalSet:
     """The polygons of a vector layer that has no images, all in one plane."""
     table = read_polygons(source.data)
-    names = _class_names(table, source.class_field, source.data)
+    names = class_names(table, source.class_field, source.data)
     plane = map_plane(table.crs)
     bad = next((i for i, points in enumerate(table.points) if len(points) < 3 or not names[i]), None)
     if bad is not None:

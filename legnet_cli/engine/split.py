@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -175,7 +175,7 @@ def split(config: SplitConfig, on_progress: Callable[[Progress], None] = lambda 
         workers=workers,
     )
     draft = Draft(config.out, _fingerprint(config, images), overwrite=config.overwrite)
-    with _plain_scenes():
+    with _plain_scenes(), closing(draft):
         resumed = _cut(config, dataset, plan, draft, workers, on_progress)
         plan, faults = _without_damaged(plan, draft, config.format)
         result = SplitResult(
@@ -257,10 +257,7 @@ def _cut(
     make_folders(draft.folder, plan, labelled)
     codes = dota.FORMAT.codes(dataset.classes)
     cutter = Cutter(draft.folder, labelled, codes, config.format, config.bands, config.stretch, workers, written)
-    try:
-        run_jobs(cutter, waiting, draft.finish, skip_bad=config.skip_bad)
-    finally:
-        draft.close()
+    run_jobs(cutter, waiting, draft.finish, skip_bad=config.skip_bad)
     return resumed
 
 

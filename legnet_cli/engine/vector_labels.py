@@ -57,7 +57,7 @@ def load_polygons(path: Path, parts: Sequence[Part], class_field: str | None, pr
         DataError: the file cannot be read, or does not say which class or image its polygons belong to.
     """
     table = read_polygons(path)
-    names = _class_names(table, class_field, path)
+    names = class_names(table, class_field, path)
     images = list(_open_images(parts, table, problems))
     if not images:
         raise DataError(f"{path}: there are no images for its polygons beside it: give their folder as the dataset")
@@ -70,7 +70,12 @@ def load_polygons(path: Path, parts: Sequence[Part], class_field: str | None, pr
     return Dataset(tuple(loaded), tuple(used), path.suffix.lower()[1:])
 
 
-def _class_names(table: PolygonTable, class_field: str | None, path: Path) -> list[str]:
+def class_names(table: PolygonTable, class_field: str | None, path: Path) -> list[str]:
+    """Class of each row: of ``class_field``, else of the column called class, else of the only column of text.
+
+    Raises:
+        DataError: if no column, or more than one, could hold the classes.
+    """
     taken = {*_OWN - {"class"}, "model"}
     texts = [
         key for key, column in table.fields.items() if key not in taken and any(isinstance(v, str) for v in column)

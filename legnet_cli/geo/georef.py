@@ -25,7 +25,8 @@ import numpy as np
 import rasterio.crs
 import rasterio.errors
 from numpy.typing import ArrayLike, NDArray
-from pyproj import CRS, Geod, Transformer
+from pyproj import CRS as CRS
+from pyproj import Geod, Transformer
 from pyproj.exceptions import CRSError, ProjError
 from rasterio import Affine
 from rasterio.io import DatasetReader

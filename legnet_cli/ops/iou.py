@@ -102,11 +102,11 @@ def intersection(a: Rectangles, b: Rectangles) -> Tensor:
     begin, end = start_x.clamp(-half_w, half_w), (start_x + run).clamp(-half_w, half_w)
     step = rise / run.clamp(min=1e-30)
     y0, y1 = start_y + (begin - start_x) * step, start_y + (end - start_x) * step
-    area = (end - begin) * _mean_clamped(y0, y1, half_h)
+    area = (end - begin) * mean_clamped(y0, y1, half_h)
     return (area[0] + area[1] - area[2] - area[3]).clamp(min=0)
 
 
-def _mean_clamped(y0: Tensor, y1: Tensor, limit: Tensor) -> Tensor:
+def mean_clamped(y0: Tensor, y1: Tensor, limit: Tensor) -> Tensor:
     """Mean of y clamped to [-limit, limit] as it goes evenly from y0 to y1, without loss of digits."""
     c0, c1 = y0.clamp(-limit, limit), y1.clamp(-limit, limit)
     within, beyond = c1 - c0, (y1 - c1) - (y0 - c0)

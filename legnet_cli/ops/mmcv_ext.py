@@ -140,7 +140,9 @@ def _softnms(boxes: Tensor, scores: Tensor, dets: Tensor, **options: Any) -> Ten
 
 @_operator
 def _box_iou_rotated(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    ious.copy_(rotated_iou(boxes1, boxes2, aligned=aligned, mode="iof" if mode_flag else "iou").view_as(ious))
+    # rows may carry scores, which the compiled operator passes over
+    one, two = boxes1[:, :5], boxes2[:, :5]
+    ious.copy_(rotated_iou(one, two, aligned=aligned, mode="iof" if mode_flag else "iou").view_as(ious))
 
 
 @_operator

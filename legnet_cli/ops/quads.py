@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from legnet_cli.ops.iou import Rectangles, _mean_clamped
+from legnet_cli.ops.iou import Rectangles, mean_clamped
 
 _CLIP_CHUNK = {"cpu": 1 << 13, "cuda": 1 << 21}  # pairs clipped at once: they stay in the caches of a CPU
 
@@ -45,4 +45,4 @@ def _intersection(box: Rectangles, quads: Tensor) -> Tensor:
     slope = torch.where(run == 0, 0.0, rise / run)
     begin, end = x.clamp(-half_w, half_w), (x + run).clamp(-half_w, half_w)
     y0, y1 = y + (begin - x) * slope, y + (end - x) * slope
-    return ((end - begin) * _mean_clamped(y0, y1, half_h)).sum(0).abs()
+    return ((end - begin) * mean_clamped(y0, y1, half_h)).sum(0).abs()

@@ -1,4 +1,4 @@
-"""RoI align over upright and rotated boxes, one feature map or a whole pyramid at once.
+"""RoI align over upright and rotated boxes.
 
 Each bin of a box is the mean of a grid of bilinear samples (Mask R-CNN's RoIAlign, arXiv 1703.06870; rotated as in
 Detectron2). The values are those of mmcv's ``RoIAlign`` and ``RoIAlignRotated``; all samples of all boxes become
@@ -9,7 +9,7 @@ Boxes that are not finite give zeros. Gradients flow to the features, not to the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -241,43 +241,6 @@ def roi_align_rotated(
     start = first_rows(rois, height, width)
     plan = rotated_plan(rois, height, width, start, spatial_scale, output_size, sampling_ratio, aligned, clockwise)
     return _bins_to_maps(_pool(feature_rows(features), plan), output_size)
-
-
-def multilevel_roi_align_rotated(
-    features: Sequence[Tensor],
-    rois: Tensor,
-    levels: Tensor,
-    strides: Sequence[int],
-    output_size: tuple[int, int] = (7, 7),
-    sampling_ratio: int = 2,
-    aligned: bool = True,
-    clockwise: bool = True,
-) -> Tensor:
-    """Average-pool rotated boxes, each from its own level of a feature pyramid, in one pass.
-
-    Args:
-        features: one (N, C, H_l, W_l) map a level; channels-last spares a copy.
-        rois: (n, 6) ``image, cx, cy, w, h, angle``, image pixels and radians.
-        levels: (n,) int64 index into ``features``.
-        strides: image pixels to a feature pixel of each level.
-        output_size, sampling_ratio, aligned, clockwise: as for :func:`roi_align_rotated`.
-
-    Returns:
-        (n, bins_h * bins_w, C): bins line by line, channels last. A linear layer made for (C, bins_h, bins_w)
-        inputs takes this flattened once its weight is ``weight.view(-1, C, bins).transpose(1, 2).flatten(1)``.
-    """
-    rows = torch.cat([feature_rows(level) for level in features])
-    n = features[0].shape[0]
-    starts, sizes = [0], []
-    for level in features:
-        height, width = level.shape[2:]
-        sizes.append([starts[-1], height, width])
-        starts.append(starts[-1] + n * height * width)
-    start, height, width = torch.tensor(sizes, device=rois.device)[levels].T[..., None]
-    first_row = start + rois[:, :1].long() * (height * width)
-    scale = 1 / torch.tensor(strides, device=rois.device, dtype=torch.float32)[levels, None]
-    plan = rotated_plan(rois, height, width, first_row, scale, output_size, sampling_ratio, aligned, clockwise)
-    return _pool(rows, plan)
 
 
 def _bins_to_maps(pooled: Tensor, output_size: tuple[int, int]) -> Tensor:

@@ -3,11 +3,10 @@ import math
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import functional as F
 from torch.torch_version import TorchVersion
 
 from legnet_cli.ops import roi_align as module
-from legnet_cli.ops.roi_align import multilevel_roi_align_rotated, roi_align, roi_align_rotated
+from legnet_cli.ops.roi_align import roi_align, roi_align_rotated
 
 ROTATED = torch.tensor(
     [
@@ -142,24 +141,6 @@ def test_boxes_that_are_not_finite_give_finite_values_and_leave_the_others_alone
     torch.testing.assert_close(pooled[[0, 2]], alone)
 
 
-@pytest.mark.parametrize("ratio", [0, 2])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_pyramid_equals_level_by_level(memory_format, ratio):
-    generator = torch.Generator().manual_seed(1)
-    sizes, strides = [(32, 40), (16, 20), (8, 10)], [4, 8, 16]
-    maps = [torch.randn(2, 4, *size, generator=generator).to(memory_format=memory_format) for size in sizes]
-    rois = ROTATED * torch.tensor([1, 3, 3, 2, 2, 1])
-    levels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2])
-    found = multilevel_roi_align_rotated(maps, rois, levels, strides, (3, 2), ratio)
-    assert found.shape == (9, 6, 4)
-    linear = torch.nn.Linear(4 * 6, 5)
-    moved = linear.weight.view(-1, 4, 6).transpose(1, 2).flatten(1)
-    for roi, level, pooled in zip(rois, levels, found, strict=True):
-        alone = roi_align_rotated(maps[level], roi[None], (3, 2), 1 / strides[level], ratio, clockwise=True)
-        torch.testing.assert_close(pooled.T.reshape(4, 3, 2), alone[0])
-        torch.testing.assert_close(F.linear(pooled.flatten(), moved, linear.bias), linear(alone.flatten()))
-
-
 def test_gradients_are_the_same_bits_every_time():
     maps = features(torch.float32).requires_grad_()
     first, second = (
@@ -175,5 +156,3 @@ def test_every_tensor_is_made_on_the_device_of_the_features():
         maps, rois = torch.empty(2, 3, 8, 8, device="cuda"), torch.empty(5, 6, device="cuda")
         assert roi_align(maps, rois[:, :5], (7, 7), 0.25, 2).device.type == "cuda"
         assert roi_align_rotated(maps, rois, (7, 7), 0.25, 2).device.type == "cuda"
-        levels = torch.empty(5, dtype=torch.int64, device="cuda")
-        assert multilevel_roi_align_rotated([maps, maps], rois, levels, [4, 8]).device.type == "cuda"
