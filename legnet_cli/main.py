@@ -13,8 +13,9 @@ from legnet_cli.commands.eval import eval_
 from legnet_cli.commands.models import models
 from legnet_cli.commands.predict import predict
 from legnet_cli.commands.report import report_errors
+from legnet_cli.commands.split import split
 
-COMMANDS = (predict, eval_, convert, models, doctor)
+COMMANDS = (split, predict, eval_, convert, models, doctor)
 
 app = typer.Typer(
     name="legnet",

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from legnet_cli.commands.options import JsonOpt, OverwriteOpt, QuietOpt, VerboseOpt
+from legnet_cli.commands.options import JsonOpt, OverwriteOpt, QuietOpt, VerboseOpt, band_numbers
 from legnet_cli.commands.report import INTERRUPTED, print_json, setup_logging
-from legnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from legnet_cli.data.labels import Problem
-    from legnet_cli.engine.split import Progress, SplitResult
+    from legnet_cli.engine.split import SplitResult
 
 _SHOWN = 20  # problems listed on the terminal; --json and split.json have all
 
@@ -83,7 +81,7 @@ def split(
         val_fraction=val_fraction,
         seed=seed,
         format=format_,
-        bands=_band_numbers(bands),
+        bands=band_numbers(bands),
         stretch=stretch,
         labels=labels,
         class_field=class_field,
@@ -108,32 +106,6 @@ def split(
         print_json(_as_dict(result))
     elif not quiet:
         _show(result)
-
-
-def _band_numbers(text: str | None) -> tuple[int, ...] | None:
-    try:
-        return None if text is None else tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--bands {text!r} is not a list of band numbers: write them like 3,2,1") from None
-
-
-class _Bar:
-    """A progress bar that comes up with the first tile, and on terminals only."""
-
-    def __init__(self, quiet: bool) -> None:
-        from tqdm import tqdm
-
-        self._bar: tqdm[Any] = tqdm(unit="tile", dynamic_ncols=True, disable=quiet or not sys.stderr.isatty())
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def show(self, progress: Progress) -> None:
-        self._bar.total = progress.tiles_total
-        self._bar.update(progress.tiles_done - self._bar.n)
 
 
 def _list_problems(problems: Sequence[Problem], level: str) -> None:
