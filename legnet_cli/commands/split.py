@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from legnet_cli.data.labels import Problem
-    from legnet_cli.engine.split import SplitResult
+    from legnet_cli.engine.split import Progress, SplitResult
 
 _SHOWN = 20  # problems listed on the terminal; --json and split.json have all
 
@@ -106,6 +107,25 @@ def split(
         print_json(_as_dict(result))
     elif not quiet:
         _show(result)
+
+
+class _Bar:
+    """A progress bar that comes up with the first tile, and on terminals only."""
+
+    def __init__(self, quiet: bool) -> None:
+        from tqdm import tqdm
+
+        self._bar: tqdm[Any] = tqdm(unit="tile", dynamic_ncols=True, disable=quiet or not sys.stderr.isatty())
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, progress: Progress) -> None:
+        self._bar.total = progress.tiles_total
+        self._bar.update(progress.tiles_done - self._bar.n)
 
 
 def _list_problems(problems: Sequence[Problem], level: str) -> None:
