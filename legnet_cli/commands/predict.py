@@ -131,11 +131,12 @@ def _show(result: PredictResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("class", "objects", title=f"{result.model}: {sum(result.counts.values())} objects")
+    table = Table("class", "objects")
     table.columns[1].justify = "right"
     for name, count in result.counts.items():
         table.add_row(name, f"{count:,}")
     console = Console(stderr=True)
+    console.print(f"{result.model}: {sum(result.counts.values()):,} objects", highlight=False, soft_wrap=True)
     console.print(table)
     area = "" if result.km2 is None else f"{result.km2:,.3g} km², "
     scenes = f"{len(result.scenes)} scene{'s' if len(result.scenes) > 1 else ''}"
