@@ -89,13 +89,17 @@ def _compress(rgb: NDArray[np.uint8]) -> _Rows:
     np.subtract(flat[:, 3:], flat[:, :-3], out=rows[:, 4:])
     packer = _packer()
     data = packer.compress(rows) + packer.flush(zlib.Z_FULL_FLUSH)
-    return _Rows(_chunk(b"IDAT", data), zlib.adler32(rows.data), rows.size)
+    return _Rows(_chunk(b"IDAT", data), _sums().adler32(rows.data), rows.size)
 
 
 def _packer() -> Any:  # noqa: ANN401 - a compression object of either module
     if _isal is None:
         return zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_RLE)
     return _isal.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+
+
+def _sums() -> Any:  # noqa: ANN401 - either module
+    return _isal or zlib
 
 
 def _joined(adler: int, part: _Rows) -> int:
@@ -107,7 +111,8 @@ def _joined(adler: int, part: _Rows) -> int:
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return b"".join((struct.pack(">I", len(data)), kind, data, struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))))
+    crc = _sums().crc32(data, _sums().crc32(kind))
+    return b"".join((struct.pack(">I", len(data)), kind, data, struct.pack(">I", crc)))
 
 
 try:
