@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 # GDAL's own bound, 5 % of memory, is per process and often too little or too much
 CACHE_BYTES, MAX_CACHE_BYTES = 256 << 20, 512 << 20
+MIN_CACHE_BYTES = 64 << 20  # for rows of wide blocks: more would hold decoded rows nobody reads again
 WIDE_BLOCK = 4096  # px: from here on a block spans several tiles, and handles should share decoded blocks
 MAX_UPSAMPLING = 16
 SAMPLE_SIDE = 1024  # px of the decimated scene that percentiles are taken from
@@ -216,7 +217,7 @@ class _Handles:
         if ds.block_shapes[0][1] >= WIDE_BLOCK:
             self._gate = threading.Lock()
             row_of_tiles = ds.width * 1200 * sum(np.dtype(d).itemsize for d in ds.dtypes)
-            _bound_block_cache(min(max(row_of_tiles, CACHE_BYTES), MAX_CACHE_BYTES))
+            _bound_block_cache(min(max(row_of_tiles, MIN_CACHE_BYTES), MAX_CACHE_BYTES))
 
     @contextlib.contextmanager
     def borrow(self, tile: Tile | None = None) -> Iterator[DatasetReader]:
