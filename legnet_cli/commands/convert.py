@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from legnet_cli.commands.options import JsonOpt, OverwriteOpt, QuietOpt, VerboseOpt
+from legnet_cli.commands.options import ClassFieldOpt, JsonOpt, LabelsOpt, OverwriteOpt, QuietOpt, VerboseOpt
 from legnet_cli.commands.report import print_json, setup_logging
 
 if TYPE_CHECKING:
@@ -25,12 +25,8 @@ def convert(
     dst: Annotated[Path, typer.Argument(help="Folder to make, or a .gpkg or .geojson file.")],
     from_: Annotated[str | None, typer.Option("--from", help=f"{_FORMATS}.", show_default="by layout")] = None,
     to: Annotated[str | None, typer.Option("--to", help=f"{_FORMATS}.", show_default="by suffix")] = None,
-    labels: Annotated[
-        str | None, typer.Option(help="Labels to take where SRC has several: a file, or part of a path in SRC.")
-    ] = None,
-    class_field: Annotated[
-        str | None, typer.Option(help="Column of the classes in a vector file.", show_default="class")
-    ] = None,
+    labels: LabelsOpt = None,
+    class_field: ClassFieldOpt = None,
     images: Annotated[str, typer.Option(help="link (hard links; copies across disks), copy or none.")] = "link",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out labels that cannot be used.")] = False,
     overwrite: OverwriteOpt = False,

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legnet_cli.commands.options import (
+    BandsOpt,
+    BatchOpt,
+    ClassFieldOpt,
     DeviceOpt,
     JsonOpt,
+    LabelsOpt,
     OverwriteOpt,
     PrecisionOpt,
     QuietOpt,
+    StretchOpt,
     VerboseOpt,
     band_numbers,
 )
@@ -34,12 +39,8 @@ def eval_(
         Path | None, typer.Option(help="Folder or .zip of DOTA text, .csv, .geojson, .gpkg, .fgb or .shp.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Part of the dataset.", show_default="val, or the only one")] = None,
-    labels: Annotated[
-        str | None, typer.Option(help="Labels to take where there are several: a file, or part of a path.")
-    ] = None,
-    class_field: Annotated[
-        str | None, typer.Option(help="Column of the classes in a vector file.", show_default="class")
-    ] = None,
+    labels: LabelsOpt = None,
+    class_field: ClassFieldOpt = None,
     classes: Annotated[str | None, typer.Option(help="Measure these only: ship,plane.", show_default="all")] = None,
     count_difficult: Annotated[
         bool,
@@ -58,11 +59,9 @@ def eval_(
     overlap: Annotated[
         int | None, typer.Option(help="Pixels neighbouring tiles share.", show_default="the model's")
     ] = None,
-    bands: Annotated[
-        str | None, typer.Option(help="One or three band numbers from 1: 3,2,1.", show_default="by colour")
-    ] = None,
-    stretch: Annotated[str, typer.Option(help="To 8 bits: auto, none, percentiles 2,98 or values MIN,MAX.")] = "auto",
-    batch: Annotated[int | None, typer.Option(help="Tiles at once.", show_default="by device")] = None,
+    bands: BandsOpt = None,
+    stretch: StretchOpt = "auto",
+    batch: BatchOpt = None,
     workers: Annotated[int, typer.Option(help="Threads that read images.")] = 2,
     device: DeviceOpt = "auto",
     precision: PrecisionOpt = "auto",

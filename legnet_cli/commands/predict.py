@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from legnet_cli.commands.options import (
+    BandsOpt,
+    BatchOpt,
     DeviceOpt,
     JsonOpt,
     OverwriteOpt,
     PrecisionOpt,
     QuietOpt,
+    StretchOpt,
     VerboseOpt,
     band_numbers,
 )
@@ -49,21 +52,15 @@ def predict(
         float | None,
         typer.Option(help="Search at this many metres per pixel.", show_default="the scene's"),
     ] = None,
-    bands: Annotated[
-        str | None,
-        typer.Option(help="One or three band numbers from 1: 3,2,1.", show_default="by colour"),
-    ] = None,
-    stretch: Annotated[
-        str,
-        typer.Option(help="To 8 bits: auto, none, percentiles 2,98 or values MIN,MAX."),
-    ] = "auto",
+    bands: BandsOpt = None,
+    stretch: StretchOpt = "auto",
     score: Annotated[float, typer.Option(help="Lowest score, 0 to 1.")] = 0.25,
     classes: Annotated[str | None, typer.Option(help="Class names: ship,plane.", show_default="all")] = None,
     aoi: Annotated[Path | None, typer.Option(help="Vector file; search only inside its polygons.")] = None,
     max_detections: Annotated[int | None, typer.Option(help="Best objects of each scene.", show_default="all")] = None,
     crs: Annotated[str, typer.Option(help="Of the output: source or EPSG:n. GeoJSON is always WGS 84.")] = "source",
     preview: Annotated[Path | None, typer.Option(help="PNG of the boxes drawn over the scene.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Tiles at once.", show_default="by device")] = None,
+    batch: BatchOpt = None,
     device: DeviceOpt = "auto",
     precision: PrecisionOpt = "auto",
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the network first; pays on many tiles.")] = False,

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from legnet_cli.commands.options import JsonOpt, OverwriteOpt, QuietOpt, VerboseOpt, band_numbers
+from legnet_cli.commands.options import (
+    BandsOpt,
+    ClassFieldOpt,
+    JsonOpt,
+    LabelsOpt,
+    OverwriteOpt,
+    QuietOpt,
+    StretchOpt,
+    VerboseOpt,
+    band_numbers,
+)
 from legnet_cli.commands.report import INTERRUPTED, print_json, setup_logging
 
 if TYPE_CHECKING:
@@ -39,16 +49,10 @@ def split(
     format_: Annotated[
         str, typer.Option("--format", help="png (8-bit RGB) or tif (all bands and values, georeferenced).")
     ] = "png",
-    bands: Annotated[
-        str | None, typer.Option(help="One or three band numbers from 1: 3,2,1.", show_default="by colour")
-    ] = None,
-    stretch: Annotated[str, typer.Option(help="To 8 bits: auto, none, percentiles 2,98 or values MIN,MAX.")] = "auto",
-    labels: Annotated[
-        str | None, typer.Option(help="Labels to take where there are several: a file, or part of a path.")
-    ] = None,
-    class_field: Annotated[
-        str | None, typer.Option(help="Column of the classes in a vector file.", show_default="class")
-    ] = None,
+    bands: BandsOpt = None,
+    stretch: StretchOpt = "auto",
+    labels: LabelsOpt = None,
+    class_field: ClassFieldOpt = None,
     from_: Annotated[
         str | None,
         typer.Option(
