@@ -85,7 +85,7 @@ def main(
         state = random_weights(names, gain)
         rows: list[tuple[str, Callable[[], list[object]]]] = []
         if reference:
-            rows.append(("mmrotate fp32", MMRotateDetector(recipe, state, CLASSES, device=place).detect))
+            rows.append(("mmrotate fp32", MMRotateDetector(model_config(recipe, CLASSES), state, device=place).detect))
         for precision in ("fp32", "bf16"):
             rows.append((f"legnet {precision}", OrientedRCNN(config, state, device=place, precision=precision).detect))
         base = None

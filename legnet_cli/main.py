@@ -14,8 +14,9 @@ from legnet_cli.commands.models import models
 from legnet_cli.commands.predict import predict
 from legnet_cli.commands.report import report_errors
 from legnet_cli.commands.split import split
+from legnet_cli.commands.train import train
 
-COMMANDS = (split, predict, eval_, convert, models, doctor)
+COMMANDS = (split, train, predict, eval_, convert, models, doctor)
 
 app = typer.Typer(
     name="legnet",

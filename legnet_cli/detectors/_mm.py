@@ -22,6 +22,7 @@ import torch
 
 from legnet_cli.errors import ConfigError, DependencyError
 from legnet_cli.ops import mmcv_ext
+from legnet_cli.ops.diff_iou import diff_rotated_iou
 
 if TYPE_CHECKING:
     import mmcv
@@ -44,6 +45,7 @@ def import_mm() -> None:
         for name in ("mmcv", "mmdet.models", "mmrotate.models"):
             _import(name)
     _mend_anchors()
+    _mend_iou_loss()
     # advice on configurations and calls that are mmrotate's own
     warnings.filterwarnings("ignore", module=r"(mmcv|mmdet|mmrotate)\.")
     warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release")
@@ -98,17 +100,24 @@ def _mend_anchors() -> None:
     RotatedAnchorGenerator.grid_priors = grid_priors
 
 
+def _mend_iou_loss() -> None:
+    """Let the IoU loss use our IoU: mmcv's, in float32, can lose corners of boxes that coincide."""
+    vars(sys.modules["mmrotate.models.losses.rotated_iou_loss"])["diff_iou_rotated_2d"] = diff_rotated_iou
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back what mm* and torch's extension builder say while they are imported; none of it concerns the user."""
-    builder = logging.getLogger("torch.utils.cpp_extension")
-    builder.addFilter(_nothing)
+    """Hold back what mm* and torch's extension builder say of themselves; none of it concerns the user."""
+    talkers = [logging.getLogger(name) for name in ("torch.utils.cpp_extension", "mmcv", "mmrotate", "mmdet")]
+    for talker in talkers:
+        talker.addFilter(_nothing)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        builder.removeFilter(_nothing)
+        for talker in talkers:
+            talker.removeFilter(_nothing)
 
 
 def _nothing(_: logging.LogRecord) -> bool:

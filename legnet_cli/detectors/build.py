@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,6 @@ from legnet_cli.boxes import Detections, to_le90
 from legnet_cli.detectors._mm import import_mm, quiet
 from legnet_cli.detectors.checkpoint import State, check_state
 from legnet_cli.detectors.oriented_rcnn import MEAN, STD, STRIDE
-from legnet_cli.detectors.recipes import Recipe, model_config
 
 
 def build_mmrotate(config: dict[str, Any]) -> nn.Module:
@@ -50,9 +50,8 @@ class MMRotateDetector:
     """A detector run through mmrotate's own test path; boxes leave it as ``le90`` whatever its convention.
 
     Args:
-        recipe: what to build.
+        config: mmrotate's model dict.
         state: its weights.
-        num_classes: number of classes.
         device: where it runs.
         dtype: of backbone and neck; heads and boxes stay float32, where halves would cost whole pixels.
         compile: compile the backbone.
@@ -60,14 +59,13 @@ class MMRotateDetector:
         max_detections: most boxes per image.
 
     Raises:
-        CheckpointError: if ``state`` does not fit the recipe.
+        CheckpointError: if ``state`` does not fit the config.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
+        config: dict[str, Any],
         state: State,
-        num_classes: int,
         *,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
@@ -75,11 +73,11 @@ class MMRotateDetector:
         score_threshold: float = 0.05,
         max_detections: int = 2000,
     ) -> None:
-        config = model_config(recipe, num_classes)
+        config = copy.deepcopy(config)
         test = config["test_cfg"]
         test.get("rcnn", test).update(score_thr=score_threshold, max_per_img=max_detections)
         model: Any = build_mmrotate(config)
-        check_state(state, model.state_dict(), recipe.name)
+        check_state(state, model.state_dict(), str(config["type"]))
         model.load_state_dict(state, strict=False)
         self._model = model.eval().to(device)
         for part in (model.backbone, model.neck):  # S²ANet's head has weights of five axes, which have no such format

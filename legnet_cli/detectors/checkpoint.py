@@ -54,7 +54,8 @@ class ModelCard:
         stretch: how pixels that are not 8-bit became 8-bit.
         licence: terms of the weights, if known.
         trained_on: the data in words, if known.
-        data_sha256: of the data config it was trained on, if known.
+        data_sha256: of the images' names and labels it was trained on, if known.
+        model: mmrotate's model dict, if it is not the recipe's own.
     """
 
     name: str
@@ -67,6 +68,7 @@ class ModelCard:
     licence: str | None = None
     trained_on: str | None = None
     data_sha256: str | None = None
+    model: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,12 @@ def read_checkpoint(path: str | Path, classes: Sequence[str] | None = None) -> C
     """
     path = Path(path)
     state, meta = read_state(path)
+    card = _read_card(meta, path) if _CARD_KEY in meta else None
+    if card is not None and card.model is not None:
+        return Checkpoint(state, replace(card, classes=tuple(classes or card.classes)))
     recipe, count = infer_recipe(state, path)
-    card = _read_card(meta, recipe, path) if _CARD_KEY in meta else None
+    if card is not None:
+        _check_card(card, recipe, path)
     names = tuple(classes or (card.classes if card else _known_classes(meta, count, path)))
     if len(names) != count or not all(isinstance(name, str) for name in names):
         raise CheckpointError(f"{path}: it tells {count} classes apart, but {len(names)} class names were given")
@@ -268,20 +274,26 @@ def _tidy(state: Mapping[str, Tensor], path: Path) -> State:
     return tidy
 
 
-def _read_card(meta: Mapping[str, Any], recipe: Recipe, path: Path) -> ModelCard:
+def _read_card(meta: Mapping[str, Any], path: Path) -> ModelCard:
     try:
         values = json.loads(meta[_CARD_KEY])
         version = values["version"]
         card = ModelCard(**{f.name: values[f.name] for f in fields(ModelCard) if f.name in values})
         card = replace(card, classes=tuple(card.classes))
-        stated = get_recipe(card.recipe)
-    except (ValueError, TypeError, KeyError, AttributeError, ConfigError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise CheckpointError(f"{path}: its model card is damaged: download it again") from None
     if version > CARD_VERSION:
         raise CheckpointError(f"{path}: made by a newer legnet (card version {version}): update legnet")
+    return card
+
+
+def _check_card(card: ModelCard, recipe: Recipe, path: Path) -> None:
+    try:
+        stated = get_recipe(card.recipe)
+    except ConfigError:
+        raise CheckpointError(f"{path}: its model card is damaged: download it again") from None
     if (stated.detector, stated.backbone) != (recipe.detector, recipe.backbone):
         raise CheckpointError(f"{path}: its card says {card.recipe}, its tensors are of {recipe.name}")
-    return card
 
 
 def _known_classes(meta: Mapping[str, Any], count: int, path: Path) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -101,12 +101,35 @@ def load_detector(
         card = replace(card, name=str(weights), licence=published.licence)
     if recipe is not None and _network_name(recipe) != _network_name(card.recipe):
         raise CheckpointError(f"{weights}: weights of {card.recipe}, not of {recipe}")
-    options = {"compile": compile, "score_threshold": score_threshold, "max_detections": max_detections}
     try:
-        search = _network(replace(checkpoint, card=card), place, chosen, options)
+        return build_detector(
+            replace(checkpoint, card=card),
+            place,
+            chosen,
+            compile=compile,
+            score_threshold=score_threshold,
+            max_detections=max_detections,
+        )
     except CheckpointError as error:
         raise CheckpointError(f"{weights}: {error}") from None
-    return Detector(card, place, chosen, search)
+
+
+def build_detector(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    precision: Precision = "fp32",
+    *,
+    compile: bool = False,
+    score_threshold: float = 0.05,
+    max_detections: int = 2000,
+) -> Detector:
+    """The detector of weights in memory; arguments as of :func:`load_detector`.
+
+    Raises:
+        CheckpointError: if names or shapes of the tensors do not fit the recipe.
+    """
+    options = {"compile": compile, "score_threshold": score_threshold, "max_detections": max_detections}
+    return Detector(checkpoint.card, device, precision, _network(checkpoint, device, precision, options))
 
 
 def choose_device(name: str) -> torch.device:
@@ -161,16 +184,17 @@ def _network(
     checkpoint: Checkpoint, device: torch.device, precision: Precision, options: dict[str, Any]
 ) -> Callable[[Tensor], list[Detections]]:
     """The quickest way to run the detector of ``checkpoint``."""
-    recipe, count = get_recipe(checkpoint.card.recipe), len(checkpoint.card.classes)
-    if recipe.detector != "oriented-rcnn":
+    card, count = checkpoint.card, len(checkpoint.card.classes)
+    config = card.model or model_config(get_recipe(card.recipe), count)
+    # a card's model may have other heads than those the fast path knows
+    if config["type"] != "OrientedRCNN" or (card.model and not _is_stock(card.model)):
         from legnet_cli.detectors.build import MMRotateDetector
 
         dtype = PRECISIONS[precision]
-        return MMRotateDetector(recipe, checkpoint.state, count, device=device, dtype=dtype, **options).detect
+        return MMRotateDetector(config, checkpoint.state, device=device, dtype=dtype, **options).detect
     # needs neither mmdet nor mmrotate, which take seconds to import
     from legnet_cli.detectors.oriented_rcnn import OrientedRCNN
 
-    config = model_config(recipe, count)
     network = OrientedRCNN(config, checkpoint.state, device=device, precision=precision, **options)
 
     def search(images: Tensor) -> list[Detections]:
@@ -180,3 +204,21 @@ def _network(
         ]
 
     return search
+
+
+def _is_stock(model: Mapping[str, Any]) -> bool:
+    """Whether ``model`` is an Oriented R-CNN that differs from a recipe's in numbers alone."""
+    from legnet_cli.detectors.recipes import BACKBONES
+
+    backbone = model["backbone"]
+    size = next((b for b in BACKBONES.values() if b.kind == backbone["type"]), None)
+    return size is not None and _shape(model) == _shape(model_config(get_recipe(f"oriented-rcnn/{size.name}"), 1))
+
+
+def _shape(node: Any) -> Any:  # noqa: ANN401
+    """``node`` without its numbers."""
+    if isinstance(node, Mapping):
+        return {key: _shape(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_shape(value) for value in node] if any(isinstance(v, (Mapping, str)) for v in node) else []
+    return node if isinstance(node, (str, bool)) else None

@@ -59,6 +59,7 @@ class Backbone:
         stem_dim: channels of the first output; the others have 2, 4 and 8 times as many.
         neck: channels of every pyramid level and of the heads' convolutions.
         fc: width of the box head's two fully connected layers.
+        anchor: side of the region proposal network's square anchor, in strides of its level.
         weights: name of its ImageNet weights, if the authors published them.
     """
 
@@ -67,6 +68,7 @@ class Backbone:
     stem_dim: int
     neck: int = 256
     fc: int = 1024
+    anchor: int = 8
     weights: str | None = None
 
 
@@ -77,6 +79,8 @@ class Recipe:
     Attributes:
         epochs, steps: length of training, and the epochs after which the rate falls tenfold.
         lr: peak rate of AdamW for ``batch`` images a step, counted over all GPUs.
+        schedule: ``step``, or ``cosine`` down to nothing at the last step.
+        ema: decay of the running average of the weights that is kept as the model; 0 for none.
         parameters: number of weights for the dataset's classes, where counted.
         mean_ap: published mAP on the dataset's test set, percent.
         weights: name of the authors' weight file, if they published one.
@@ -89,6 +93,8 @@ class Recipe:
     steps: tuple[int, ...] = (13, 24, 33)
     lr: float = 2e-4
     batch: int = 8
+    schedule: str = "step"
+    ema: float = 0.0
     parameters: int | None = None
     mean_ap: float | None = None
     weights: str | None = None
@@ -125,7 +131,7 @@ DATASETS = {
 BACKBONES = {
     b.name: b
     for b in (
-        Backbone("legnet-nano", "LEGNet", 16, neck=64, fc=256),
+        Backbone("legnet-nano", "LEGNet", 16, neck=64, fc=256, anchor=4),  # for objects down to 8 pixels
         Backbone("legnet-tiny", "LEGNet", 32, weights="legnet-tiny-imagenet"),
         Backbone("legnet-small", "LEGNet", 64, weights="legnet-small-imagenet"),
         Backbone("unravelnet-tiny", "UnravelNet", 32, weights="unravelnet-tiny-imagenet"),
@@ -151,10 +157,12 @@ _UNRAVEL: dict[str, Any] = {"steps": (24, 33), "lr": 1.5e-4}
 _DOTA15: dict[str, Any] = {"lr": 1.5e-4, "batch": 4, "weights": "legnet-small-dota15"}
 _SHORT: dict[str, Any] = {"epochs": 12, "steps": (8, 11), "lr": 1e-4}
 
+_NANO: dict[str, Any] = {"epochs": 12, "lr": 1e-3, "schedule": "cosine", "ema": 0.998}
+
 RECIPES = {
     r.name: r
     for r in (
-        _row("oriented-rcnn", "legnet-nano", parameters=2_387_443),
+        _row("oriented-rcnn", "legnet-nano", parameters=2_387_443, **_NANO),
         _row("oriented-rcnn", "legnet-tiny", parameters=20_651_935, mean_ap=79.37, weights="legnet-tiny-dota10"),
         _row("oriented-rcnn", "legnet-small", parameters=29_896_175, mean_ap=80.03, weights="legnet-small-dota10"),
         _row("oriented-rcnn", "legnet-small", "dota15", parameters=29_897_200, mean_ap=72.89, **_DOTA15),
@@ -201,6 +209,8 @@ def model_config(recipe: Recipe, num_classes: int) -> dict[str, Any]:
     model: dict[str, Any] = load_config(recipe.stock).model.to_dict()
     widths = dict.fromkeys(("in_channels", "out_channels", "feat_channels", "channels"), size.neck)
     _override(model, {**widths, "fc_out_channels": size.fc, "num_classes": num_classes})
+    if "rpn_head" in model:
+        model["rpn_head"]["anchor_generator"]["scales"] = [size.anchor]
     model["backbone"] = {"type": size.kind, "stem_dim": size.stem_dim}
     model["neck"]["in_channels"] = [size.stem_dim * 2**i for i in range(4)]
     return model

@@ -199,7 +199,7 @@ def _search(
     if not config.robustness:
         return found, measured, None
     worse = robustness(
-        lambda change: _select(truth, search(truth, shapes, detector, plan, change, advance), classes)[1],
+        lambda change: select_classes(truth, search(truth, shapes, detector, plan, change, advance), classes)[1],
         measured,
         inclusive=config.count_difficult,
     )
@@ -242,7 +242,7 @@ def _classes(
 
 
 def _measure(truth: EvalSet, found: Found, classes: Sequence[str], config: EvalConfig) -> Measured:
-    truths, predictions = _select(truth, found, classes)
+    truths, predictions = select_classes(truth, found, classes)
     if truths.ignored.all():
         raise DataError(f"{truth.source}: has no object of {', '.join(classes)} that counts: choose other --classes")
     return measure(
@@ -254,7 +254,7 @@ def _measure(truth: EvalSet, found: Found, classes: Sequence[str], config: EvalC
     )
 
 
-def _select(truth: EvalSet, found: Found, classes: Sequence[str]) -> tuple[Truths, Predictions]:
+def select_classes(truth: EvalSet, found: Found, classes: Sequence[str]) -> tuple[Truths, Predictions]:
     """Objects and predictions of ``classes`` alone, their labels counted in these."""
     old = truth.truths
     labels = _relabel(old.labels, truth.classes, classes)

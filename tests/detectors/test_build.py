@@ -44,7 +44,7 @@ def images(count: int = 2) -> Tensor:
 
 def detector(nano: tuple[str, State], **options: Any) -> MMRotateDetector:
     options = {"score_threshold": 0.001, "max_detections": 20, **options}
-    return MMRotateDetector(get_recipe(nano[0]), nano[1], 3, device=CPU, **options)
+    return MMRotateDetector(model_config(get_recipe(nano[0]), 3), nano[1], device=CPU, **options)
 
 
 @pytest.fixture(scope="module")

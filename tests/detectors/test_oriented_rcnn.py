@@ -77,7 +77,7 @@ def partners(found: Found, others: Found, iou: float, gap: float) -> float:
 @pytest.mark.parametrize(("count", "height", "width"), [(1, 160, 192), (2, 100, 75)], ids=["whole", "padded"])
 def test_boxes_are_those_of_mmrotate(weights, count, height, width):
     batch = images(count, height, width)
-    slow = MMRotateDetector(get_recipe("oriented-rcnn/legnet-nano"), weights, CLASSES, device=CPU)
+    slow = MMRotateDetector(model_config(get_recipe("oriented-rcnn/legnet-nano"), CLASSES), weights, device=CPU)
     for got, want in zip(fast(weights).detect(batch), slow.detect(batch), strict=True):
         other = torch.from_numpy(want.boxes).float(), torch.from_numpy(want.scores), torch.from_numpy(want.labels)
         assert len(want) > 20
