@@ -49,3 +49,26 @@ def draw(shape, boxes, values):
         # pixel centres of cv2 lie at whole numbers
         cv2.fillPoly(image, [np.round((corners - 0.5) * 256).astype(np.int32)], int(value), shift=8)
     return image
+
+
+VALUES = {"dim": 150, "bright": 250}
+
+
+def write_tiles(root, parts=(("train", 8), ("val", 2)), side=96, names=("dim", "bright")):
+    """Tiles of a few rectangles in DOTA's layout, told apart by their brightness; the last one of a part is empty."""
+    rng = np.random.default_rng(0)
+    for part, count in parts:
+        for folder in ("images", "labelTxt"):
+            (root / part / folder).mkdir(parents=True)
+        for number in range(count):
+            boxes = np.array([(24, 24, 30, 16, rng.uniform(-1, 1)), (68, 66, 34, 18, rng.uniform(-1, 1))])
+            boxes = boxes[: 0 if number == count - 1 and count > 2 else 2]
+            labels = [names[i % len(names)] for i in rng.permutation(2)][: len(boxes)]
+            pixels = draw((side, side), boxes, [VALUES[name] for name in labels])
+            cv2.imwrite(str(root / part / "images" / f"{part}{number}.png"), pixels)
+            rows = [
+                " ".join(f"{value:.2f}" for value in quad.ravel()) + f" {name} 0\n"
+                for quad, name in zip(boxes_to_polygons(boxes), labels, strict=True)
+            ]
+            (root / part / "labelTxt" / f"{part}{number}.txt").write_text("".join(rows))
+    return root

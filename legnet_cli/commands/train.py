@@ -21,7 +21,7 @@ from legnet_cli.commands.report import print_json, setup_logging
 
 if TYPE_CHECKING:
     from legnet_cli.engine.train import TrainResult
-    from legnet_cli.engine.train_loop import Step
+    from legnet_cli.engine.train_steps import Step
 
 STOPPED = 143  # the shell's code for SIGTERM
 _LINE_SECONDS = 30.0  # between lines of a log

@@ -26,9 +26,10 @@ from legnet_cli.engine.eval_search import SearchPlan
 from legnet_cli.engine.train_data import DataCheck, TrainData, load_train_data
 from legnet_cli.engine.train_devices import open_fabric
 from legnet_cli.engine.train_eval import Validation, open_validation
-from legnet_cli.engine.train_loop import Loop, Step, StepCost
+from legnet_cli.engine.train_loop import Loop
 from legnet_cli.engine.train_plan import Plan, config_plan, override, recipe_plan, scaled
 from legnet_cli.engine.train_state import CHECKPOINT, load_run
+from legnet_cli.engine.train_steps import Step, StepCost
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import atomic_path, check_output
 

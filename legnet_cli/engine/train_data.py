@@ -208,12 +208,12 @@ def collate(samples: Sequence[tuple[Tensor, Tensor, Tensor, str]]) -> Batch:
 
 
 def _calm(worker: int) -> None:
-    """Each reading process takes one core, and leaves interrupts to the main one."""
+    """Each reading process takes one core, and leaves it to the main one, which it ends with, to heed signals."""
     import signal
 
     import cv2
 
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)

@@ -11,7 +11,7 @@ from legnet_cli.engine.train_curves import draw_curves
 from legnet_cli.files import atomic_path
 
 if TYPE_CHECKING:
-    from legnet_cli.engine.train_loop import Step
+    from legnet_cli.engine.train_steps import Step
 
 METRICS, CURVES = "metrics.csv", "curves.png"
 _FIXED = ("step", "epoch", "lr", "images_per_second", "waiting", "memory_mb", "map50", "map")

@@ -7,13 +7,13 @@ uninterrupted one would have done, and several processes what one process does t
 from __future__ import annotations
 
 import logging
+import math
 import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from legnet_cli.detectors._train_conv import quicken
 from legnet_cli.detectors.augment import Augment
 from legnet_cli.detectors.checkpoint import ModelCard, save_checkpoint
 from legnet_cli.detectors.training import TrainableDetector
@@ -31,76 +30,12 @@ from legnet_cli.engine.train_eval import Score, Validation
 from legnet_cli.engine.train_log import RunLog
 from legnet_cli.engine.train_plan import Plan
 from legnet_cli.engine.train_state import CHECKPOINT, Average, save_run
+from legnet_cli.engine.train_steps import Ended, Pace, Step, StepCost
 from legnet_cli.errors import ConfigError, DataError, DependencyError
 
 logger = logging.getLogger(__name__)
 
 BEST, LAST = "best.safetensors", "last.safetensors"
-
-
-@dataclass(frozen=True)
-class Step:
-    """The state after an optimisation step.
-
-    Attributes:
-        step, steps: number of steps done and in all.
-        epoch, epochs: the epoch it belongs to, from 1, and how many there are.
-        losses: terms of the loss, their sum as ``loss``.
-        lr: learning rate of the step.
-        images_per_second: over the last steps, of all processes together.
-        waiting: share of that time spent waiting for data.
-        memory_mb: peak memory of the device, or of the process on a CPU.
-        seconds_left: for the rest of training, without evaluation.
-        score: of the epoch that just ended, None at other steps and without validation images.
-    """
-
-    step: int
-    steps: int
-    epoch: int
-    epochs: int
-    losses: dict[str, float]
-    lr: float
-    images_per_second: float
-    waiting: float
-    memory_mb: float
-    seconds_left: float
-    score: Score | None = None
-
-
-@dataclass(frozen=True)
-class StepCost:
-    """What an optimisation step takes: seconds, peak memory in MB, images, and steps of an epoch."""
-
-    seconds: float
-    memory_mb: float
-    images: int
-    steps_per_epoch: int
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a run ended; see ``TrainResult``."""
-
-    epochs: int
-    step: int
-    stopped: str
-    best: tuple[float, int] | None
-
-
-@dataclass
-class _Pace:
-    """Time and images of the last steps."""
-
-    images: int
-    spans: list[tuple[float, float]] = field(default_factory=list)  # seconds, and of these waiting
-
-    def add(self, seconds: float, waiting: float) -> None:
-        self.spans = [*self.spans[-49:], (seconds, waiting)]
-
-    def rates(self) -> tuple[float, float, float]:
-        """Images a second, share of waiting, seconds a step."""
-        total, waiting = (sum(part) for part in zip(*self.spans, strict=True))
-        return self.images * len(self.spans) / max(total, 1e-9), waiting / max(total, 1e-9), total / len(self.spans)
 
 
 class Loop:
@@ -132,8 +67,6 @@ class Loop:
         self.fabric, self.plan, self.seed = fabric, plan, seed
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        if fabric.device.type == "cpu":
-            quicken(model)
         optimizer = _optimizer(model, plan.optimizer)
         self.model: Any
         self.optimizer: Any
@@ -146,7 +79,8 @@ class Loop:
         self.steps = self.order.steps * plan.epochs
         self.step = 0
         self.signalled = False
-        self.pace = _Pace(plan.batch * plan.accumulate * fabric.world_size)
+        self.passes: Iterator[Batch] = iter(())
+        self.pace = Pace(plan.batch * plan.accumulate * fabric.world_size)
 
     def weights(self) -> dict[str, Tensor]:
         """The model to keep: the running average if there is one."""
@@ -155,11 +89,11 @@ class Loop:
     def dry_run(self) -> StepCost:
         """Take two steps, and say what the second one cost; the model is of no use afterwards."""
         self.order.end = 2
-        passes = iter(self.loader)
-        self._take_step(passes)
-        self.step, begin = 1, time.perf_counter()
-        self._take_step(passes)
-        seconds = time.perf_counter() - begin
+        with self._reading():
+            self._take_step()
+            self.step, begin = 1, time.perf_counter()
+            self._take_step()
+            seconds = time.perf_counter() - begin
         return StepCost(seconds, self._memory(), self.pace.images, self.order.steps)
 
     def run(
@@ -191,10 +125,9 @@ class Loop:
         first = self.fabric.is_global_zero
         log = RunLog(out, self.step) if first else None
         stopped, saved = "", time.monotonic()
-        passes = iter(self.loader)
-        with self._signals():
+        with self._signals(), self._reading():
             while self.step < self.steps and not stopped:
-                losses, rate = self._take_step(passes)
+                losses, rate = self._take_step()
                 self.step += 1
                 if self.average:
                     self.average.follow(self.bare.weights(), self.step)
@@ -217,7 +150,7 @@ class Loop:
             log.close()
         return Ended(self.step // self.order.steps, self.step, stopped, state["best"])
 
-    def _take_step(self, passes: Iterator[Batch]) -> tuple[dict[str, float], float]:
+    def _take_step(self) -> tuple[dict[str, float], float]:
         """One optimisation step: the mean losses of its passes, and its learning rate."""
         plan, begin, waited = self.plan, time.perf_counter(), 0.0
         rate = plan.optimizer["lr"] * plan.rate(self.step, self.order.steps)
@@ -227,7 +160,7 @@ class Loop:
         sums: dict[str, Tensor] = {}
         for number in range(plan.accumulate):
             asked = time.perf_counter()
-            batch = next(passes)
+            batch = next(self.passes)
             waited += time.perf_counter() - asked
             self._seed_pass(self.step * plan.accumulate + number)
             with self.fabric.no_backward_sync(self.model, enabled=number < plan.accumulate - 1):
@@ -253,12 +186,20 @@ class Loop:
                 f"{self.fabric.device}: out of memory with {self.plan.batch} images at once: give a smaller --batch, "
                 "and --accumulate to keep the global batch"
             ) from None
+        except (AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if self.step or not self.plan.own_model:
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(
+                f"the model fails on its first images ({reason}): check its config and overrides"
+            ) from error
         return found
 
     def _check_finite(self, total: Tensor, batch: Batch) -> None:
-        if not torch.isfinite(total):
+        value = float(total.detach())
+        if not math.isfinite(value):
             raise DataError(
-                f"the loss is {float(total)} at step {self.step + 1} on {', '.join(batch.names)}: "
+                f"the loss is {value} at step {self.step + 1} on {', '.join(batch.names)}: "
                 "look at these images and labels, or give a smaller --lr"
             )
 
@@ -345,6 +286,15 @@ class Loop:
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
         if scaler and content["scaler"]:
             scaler.load_state_dict(content["scaler"])
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Let the reading processes run; they end once nothing refers to the batches that they make."""
+        self.passes = iter(self.loader)
+        try:
+            yield
+        finally:
+            self.passes = iter(())
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

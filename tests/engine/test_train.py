@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from blobs import draw
+from blobs import write_tiles
 
-from legnet_cli.boxes import boxes_to_polygons
-from legnet_cli.detectors.checkpoint import read_checkpoint, save_checkpoint
+from legnet_cli.detectors.checkpoint import read_checkpoint
 from legnet_cli.detectors.loader import load_detector
 from legnet_cli.detectors.recipes import BACKBONES, DETECTORS
 from legnet_cli.detectors.training import TrainableDetector
@@ -24,27 +23,6 @@ from legnet_cli.engine.train_data import Order
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
 
 NANO = "oriented-rcnn/legnet-nano"
-VALUES = {"dim": 150, "bright": 250}
-
-
-def write_tiles(root, parts=(("train", 8), ("val", 2)), side=96, names=("dim", "bright")):
-    """Tiles of a few rectangles in DOTA's layout, told apart by their brightness; the last one of a part is empty."""
-    rng = np.random.default_rng(0)
-    for part, count in parts:
-        for folder in ("images", "labelTxt"):
-            (root / part / folder).mkdir(parents=True)
-        for number in range(count):
-            boxes = np.array([(24, 24, 30, 16, rng.uniform(-1, 1)), (68, 66, 34, 18, rng.uniform(-1, 1))])
-            boxes = boxes[: 0 if number == count - 1 and count > 2 else 2]
-            labels = [names[i % len(names)] for i in rng.permutation(2)][: len(boxes)]
-            pixels = draw((side, side), boxes, [VALUES[name] for name in labels])
-            cv2.imwrite(str(root / part / "images" / f"{part}{number}.png"), pixels)
-            rows = [
-                " ".join(f"{value:.2f}" for value in quad.ravel()) + f" {name} 0\n"
-                for quad, name in zip(boxes_to_polygons(boxes), labels, strict=True)
-            ]
-            (root / part / "labelTxt" / f"{part}{number}.txt").write_text("".join(rows))
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -319,10 +297,10 @@ def test_train__starts_from_a_backbone(config, tmp_path):
         ({"precision": "fp16"}, ConfigError, "needs a CUDA GPU"),
         ({"overrides": ("optimizer.weigth_decay",)}, ConfigError, "key=value"),
         ({"overrides": ("optimiser.weight_decay=1",)}, ConfigError, "did you mean optimizer"),
-        ({"overrides": ("optimizer.type=Adamm",)}, ConfigError, "none of torch.optim's"),
+        ({"overrides": ("optimizer.type=Adamm",)}, ConfigError, "unknown to PyTorch"),
         ({"overrides": ("optimizer.momentumm=1",)}, ConfigError, "momentumm"),
         ({"overrides": ("transforms=[{type: Blur}]",)}, ConfigError, "Blur"),
-        ({"overrides": ("model.neck.in_channels=[1]",)}, ConfigError, "mmrotate cannot build"),
+        ({"overrides": ("model.neck.type=FPNN",)}, ConfigError, "mmrotate cannot build .*FPNN"),
         ({"overrides": ("schedule=linear",)}, ConfigError, "step or cosine"),
         ({"classes": ("bright",)}, DataError, "unknown class 'dim'"),
         ({"split": "test"}, DataError, "choose from train, val"),
@@ -353,20 +331,21 @@ def test_train__existing_run_is_kept(config):
     train(replace(config, epochs=1))
     with pytest.raises(ConfigError, match="--overwrite"):
         train(replace(config, epochs=1))
-    with pytest.raises(ConfigError, match="--seed 5: the run in .* has 0"):
+    with pytest.raises(ConfigError, match=r"--seed 5: the run in .* has 0"):
         train(TrainConfig(out=config.out, resume=True, seed=5))
     (config.out / "last.ckpt").write_bytes(b"PK\x03\x04 damaged")
     with pytest.raises(CheckpointError, match="is damaged"):
         train(TrainConfig(out=config.out, resume=True))
 
 
+def test_train__model_that_fails_on_images_is_said_so(config):
+    with pytest.raises(ConfigError, match=r"the model fails on its first images .*check its config and overrides"):
+        train(replace(config, overrides=("model.neck.in_channels=[1]",)))
+
+
 def test_train__loss_that_is_not_finite_names_the_images(config):
-    train(replace(config, epochs=1))
-    checkpoint = read_checkpoint(config.out / "last.safetensors")
-    checkpoint.state["rpn_head.rpn_reg.weight"].fill_(3e38)
-    save_checkpoint(config.out / "huge.safetensors", checkpoint.state, checkpoint.card)
-    with pytest.raises(DataError, match=r"the loss is (nan|inf) at step 1 on train\d\.png, train\d\.png"):
-        train(replace(config, weights=str(config.out / "huge.safetensors"), overwrite=True))
+    with pytest.raises(DataError, match=r"the loss is (nan|inf) at step \d on train\d\.png, train\d\.png"):
+        train(replace(config, lr=1e30))
 
 
 @pytest.mark.parametrize(("images", "batch", "accumulate", "processes"), [(10, 2, 1, 1), (10, 1, 1, 3), (3, 4, 1, 1)])

@@ -1,0 +1,98 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import typer
+import yaml
+from blobs import write_tiles
+from typer.testing import CliRunner
+
+from legnet_cli.commands.report import report_errors
+from legnet_cli.commands.train import STOPPED, train
+
+NANO = "oriented-rcnn/legnet-nano"
+app = typer.Typer(pretty_exceptions_enable=False)
+app.callback()(lambda: None)
+app.command()(report_errors(train))
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory):
+    return write_tiles(tmp_path_factory.mktemp("data") / "blobs", (("train", 4), ("val", 1)))
+
+
+def flags(tiles, out, *more):
+    fixed = ("--data", tiles, "--out", out, "--recipe", NANO, "--weights", "none", "--batch", "2")
+    return ["train", *map(str, (*fixed, "--workers", "0", "--device", "cpu", *more))]
+
+
+def run(tiles, out, *more):
+    return CliRunner().invoke(app, flags(tiles, out, *more))
+
+
+def test_progress_and_summary_go_to_stderr(tiles, tmp_path):
+    result = run(tiles, tmp_path / "run", "--epochs", "1")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    for words in ("img/s", "waiting for data", "MB", "epoch 1: mAP50", "bright", "1 epochs, 2 steps, best mAP50"):
+        assert words in result.stderr
+
+
+def test_json(tiles, tmp_path):
+    found = json.loads(run(tiles, tmp_path / "run", "--epochs", "1", "--json", "-q").stdout)
+    assert found["steps"] == 2
+    assert found["data"]["objects"] == {"bright": 3, "dim": 3}
+    assert found["plan"]["classes"] == ["bright", "dim"]
+    assert found["best"]["epoch"] == 1
+
+
+def test_dry_run_shows_recipe_data_and_cost(tiles, tmp_path):
+    result = run(tiles, tmp_path / "run", "--dry-run", "-o", "ema=0.5")
+    assert result.exit_code == 0, result.output
+    plan = yaml.safe_load(result.stdout)
+    assert (plan["recipe"], plan["ema"], plan["batch"]) == (NANO, 0.5, 2)
+    for words in (
+        "4 images, 1 without objects, 1 for validation",
+        "96×96 (4)",
+        "bright",
+        "50.0%",
+        "a step of 2 images",
+    ):
+        assert words in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        (("--epochs", "0"), 2, "--epochs 0"),
+        (("-o", "lrr=1"), 2, "there is no lrr"),
+        (("--classes", "ship"), 3, "unknown class"),
+    ],
+)
+def test_errors_are_one_line(tiles, tmp_path, more, code, words):
+    result = run(tiles, tmp_path / "run", *more)
+    assert result.exit_code == code
+    assert words in result.stderr
+    assert result.stderr.strip().count("\n") == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such signals")
+def test_signal_to_all_processes_saves_and_resumes(tiles, tmp_path):
+    """A cluster's notice reaches the processes that read images, too."""
+    more = ("--epochs", "3000", "--workers", "1")
+    command = [sys.executable, "-m", "legnet_cli", *flags(tiles, tmp_path / "run", *more)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        try:
+            assert any("step 1/" in line for line in process.stderr)
+            os.killpg(process.pid, signal.SIGTERM)
+            rest = process.communicate(timeout=120)[1]
+        finally:
+            process.kill()
+    assert process.returncode == STOPPED, rest
+    assert f"legnet train --out {tmp_path / 'run'} --resume goes on" in rest
+    assert (tmp_path / "run" / "last.ckpt").exists()
