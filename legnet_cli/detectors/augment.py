@@ -55,14 +55,15 @@ class Augment:
         self._angle = angle
         self._steps = []
         for step in transforms:
-            kind, values = step.get("type"), {key: value for key, value in step.items() if key != "type"}
+            kind, values = step.get("type"), {key: _scales(key, value) for key, value in step.items() if key != "type"}
             made = ROTATED_PIPELINES.get(str(kind))
             if made is None:
                 raise ConfigError(f"transform {kind!r} is unknown to mmrotate: check the config or the override")
             try:
                 self._steps.append(made(**values))
             except (TypeError, ValueError, AssertionError) as error:
-                raise ConfigError(f"transform {kind}: {error}") from None
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise ConfigError(f"transform {kind} cannot be made ({reason}): check its settings") from None
         for flip in self._steps:
             if type(flip).__name__ == "RRandomFlip":
                 _from_corners(flip)
@@ -76,7 +77,6 @@ class Augment:
             "img_shape": image.shape,
             "ori_shape": image.shape,
             "pad_shape": image.shape,
-            "scale_factor": np.ones(4, np.float32),
             "gt_bboxes": from_le90(boxes, self._angle).astype(np.float32),
             "gt_labels": labels,
         }
@@ -90,6 +90,13 @@ class Augment:
             np.random.set_state(state)  # noqa: NPY002
         found = np.asarray(results["gt_bboxes"], np.float64).reshape(-1, 5)
         return np.ascontiguousarray(results["img"]), to_le90(found), np.asarray(results["gt_labels"], np.int64)
+
+
+def _scales(key: str, value: Any) -> Any:  # noqa: ANN401
+    """Image scales as the tuples that mmdet insists on, and YAML does not know."""
+    if key != "img_scale" or not isinstance(value, (list, tuple)):
+        return value
+    return [tuple(scale) for scale in value] if isinstance(value[0], (list, tuple)) else tuple(value)
 
 
 def _from_corners(flip: Any) -> None:  # noqa: ANN401

@@ -217,7 +217,7 @@ def test_train__takes_a_mmrotate_config(config, tmp_path):
     result = train(replace(config, recipe=None, config=source, epochs=1, batch=None))
     assert (result.plan.recipe, result.plan.batch, result.plan.optimizer["type"]) == ("mine", 4, "SGD")
     assert result.plan.warmup == 2
-    assert [step["type"] for step in result.plan.transforms] == ["RRandomFlip"]
+    assert [step["type"] for step in result.plan.transforms] == ["RResize", "RRandomFlip"]
     detector = load_detector(config.out / "best.safetensors", device="cpu")
     assert detector.card.classes == ("bright", "dim")
     assert len(detector.detect(np.zeros((1, 96, 96, 3), np.uint8))) == 1
@@ -248,6 +248,7 @@ model = dict(
     test_cfg=dict(nms_pre=200, min_bbox_size=0, score_thr=0.05, nms=dict(iou_thr=0.1), max_per_img=100))
 data = dict(samples_per_gpu=4, train=dict(pipeline=[
     dict(type="LoadImageFromFile"), dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="RResize", img_scale=(128, 128)),
     dict(type="RRandomFlip", flip_ratio=[0.25, 0.25, 0.25], direction=["horizontal", "vertical", "diagonal"],
          version="le90"),
     dict(type="Normalize", **norm), dict(type="Pad", size_divisor=32), dict(type="DefaultFormatBundle"),
