@@ -5,7 +5,8 @@
     ├── DataError          3   an input or output file cannot be used
     │   ├── GeoError       3   its coordinates or reference system cannot
     │   └── CheckpointError 3  a weight file cannot
-    └── DependencyError    4   a package or device is missing
+    ├── DependencyError    4   a package or device is missing
+    └── SlowerError        5   a benchmark took longer than was allowed
 
 A message is one line: it names the thing at fault, then the next step.
 """
@@ -41,3 +42,9 @@ class DependencyError(LegnetError):
     """A package, version or device that the work needs is absent."""
 
     exit_code = 4
+
+
+class SlowerError(LegnetError):
+    """A benchmark took longer than an earlier one allows."""
+
+    exit_code = 5

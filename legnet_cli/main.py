@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from legnet_cli import __version__
+from legnet_cli.commands.benchmark import benchmark
 from legnet_cli.commands.convert import convert
 from legnet_cli.commands.doctor import doctor
 from legnet_cli.commands.eval import eval_
@@ -16,7 +17,7 @@ from legnet_cli.commands.report import report_errors
 from legnet_cli.commands.split import split
 from legnet_cli.commands.train import train
 
-COMMANDS = (split, train, predict, eval_, convert, models, doctor)
+COMMANDS = (split, train, predict, eval_, benchmark, convert, models, doctor)
 
 app = typer.Typer(
     name="legnet",

@@ -186,6 +186,12 @@ class RoIHead(nn.Module):
         self.bbox_head = bbox_head
 
 
+def named_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Convolutions and linear layers of ``model`` by name."""
+    kinds = nn.Conv1d, nn.Conv2d, nn.Linear
+    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+
+
 def anchor_boxes(
     index: Tensor, width: int, stride: int, scales: Sequence[float], ratios: Sequence[float]
 ) -> tuple[Tensor, Tensor]:

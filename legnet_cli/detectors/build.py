@@ -16,6 +16,7 @@ from legnet_cli.backbones.legnet import LEGNet
 from legnet_cli.backbones.unravelnet import UnravelNet
 from legnet_cli.boxes import Detections, to_le90
 from legnet_cli.detectors._mm import import_mm, quiet
+from legnet_cli.detectors._rcnn import named_layers
 from legnet_cli.detectors.checkpoint import State, check_state
 from legnet_cli.detectors.oriented_rcnn import MEAN, STD, STRIDE
 
@@ -96,6 +97,23 @@ class MMRotateDetector:
                 return tuple(level.float() for level in extract(images))
 
         return extract_feat
+
+    def stages(self) -> dict[str, list[tuple[Any, str]]]:
+        """Methods, as owner and name, that the time of :meth:`detect` goes to, by stage, as far as they can be told."""
+        model = self._model
+        found: dict[str, list[tuple[Any, str]]]
+        found = {"backbone": [(model.backbone, "forward")], "neck": [(model.neck, "forward")]}
+        if getattr(model, "rpn_head", None) is not None:
+            last = model.roi_head.bbox_head
+            last = last[-1] if isinstance(last, nn.ModuleList) else last
+            found["rpn"] = [(model.rpn_head, "simple_test_rpn")]
+            found["roi"] = [(model.roi_head, "simple_test")]
+            found["nms"] = [(last, "get_bboxes")]
+        return found
+
+    def layers(self) -> dict[str, nn.Module]:
+        """Convolutions and linear layers by name."""
+        return named_layers(self._model)
 
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[Detections]:

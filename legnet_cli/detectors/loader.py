@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors.checkpoint import Checkpoint, ModelCard, read_checkpoint
@@ -22,6 +22,16 @@ Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+class Network(Protocol):
+    """What a detector runs, as far as those see into it who measure it."""
+
+    def stages(self) -> dict[str, list[tuple[Any, str]]]:
+        """Methods, as owner and name, that the time of a search goes to, by stage; one may call another."""
+
+    def layers(self) -> dict[str, nn.Module]:
+        """Convolutions and linear layers by name."""
+
+
 @dataclass(frozen=True)
 class Detector:
     """Weights on a device, ready to search images.
@@ -30,12 +40,14 @@ class Detector:
         card: classes, recipe, tile size and more.
         device: where it runs.
         precision: fp32, bf16 or fp16, as chosen for ``auto``.
+        network: the PyTorch network that searches, if it is one.
     """
 
     card: ModelCard
     device: torch.device
     precision: Precision
     _search: Callable[[Tensor], list[Detections]] = field(repr=False)
+    network: Network | None = field(default=None, repr=False)
 
     def detect(self, images: NDArray[np.uint8]) -> list[Detections]:
         """Detections in pixels in each of the images, RGB (B, H, W, 3) of any size, best first.
@@ -129,7 +141,8 @@ def build_detector(
         CheckpointError: if names or shapes of the tensors do not fit the recipe.
     """
     options = {"compile": compile, "score_threshold": score_threshold, "max_detections": max_detections}
-    return Detector(checkpoint.card, device, precision, _network(checkpoint, device, precision, options))
+    search, network = _network(checkpoint, device, precision, options)
+    return Detector(checkpoint.card, device, precision, search, network)
 
 
 def choose_device(name: str) -> torch.device:
@@ -182,8 +195,8 @@ def _network_name(recipe: str) -> str:
 
 def _network(
     checkpoint: Checkpoint, device: torch.device, precision: Precision, options: dict[str, Any]
-) -> Callable[[Tensor], list[Detections]]:
-    """The quickest way to run the detector of ``checkpoint``."""
+) -> tuple[Callable[[Tensor], list[Detections]], Network]:
+    """The quickest way to run the detector of ``checkpoint``, and what runs."""
     card, count = checkpoint.card, len(checkpoint.card.classes)
     config = card.model or model_config(get_recipe(card.recipe), count)
     # a card's model may have other heads than those the fast path knows
@@ -191,7 +204,8 @@ def _network(
         from legnet_cli.detectors.build import MMRotateDetector
 
         dtype = PRECISIONS[precision]
-        return MMRotateDetector(config, checkpoint.state, device=device, dtype=dtype, **options).detect
+        slow = MMRotateDetector(config, checkpoint.state, device=device, dtype=dtype, **options)
+        return slow.detect, slow
     # needs neither mmdet nor mmrotate, which take seconds to import
     from legnet_cli.detectors.oriented_rcnn import OrientedRCNN
 
@@ -203,7 +217,7 @@ def _network(
             for boxes, scores, labels in network.detect(images)
         ]
 
-    return search
+    return search, network
 
 
 def _is_stock(model: Mapping[str, Any]) -> bool:

@@ -26,6 +26,7 @@ from legnet_cli.detectors._rcnn import (
     bounds,
     decode_box_offsets,
     decode_midpoint_offsets,
+    named_layers,
     pyramid_level,
 )
 from legnet_cli.detectors.checkpoint import check_state
@@ -118,6 +119,21 @@ class OrientedRCNN(nn.Module):
         rois = self.propose(outputs)
         logits, offsets = self.classify(features, rois)
         return self.select(rois, logits, offsets, len(images), height, width)
+
+    def stages(self) -> dict[str, list[tuple[Any, str]]]:
+        """Methods, as owner and name, that the time of :meth:`detect` goes to, by stage."""
+        return {
+            "normalise": [(self, "prepare")],
+            "backbone": [(self.backbone, "forward")],
+            "neck": [(self.neck, "forward")],
+            "rpn": [(self.rpn_head, "forward"), (self, "propose")],
+            "roi": [(self, "classify")],
+            "nms": [(self, "select")],
+        }
+
+    def layers(self) -> dict[str, nn.Module]:
+        """Convolutions and linear layers by name."""
+        return named_layers(self)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Centred images (B, 3, H', W'), channels-last, padded with zeros to a multiple of 32 at right and bottom.

@@ -70,7 +70,7 @@ def _devices() -> list[Finding]:
 
 
 def _cpu() -> list[Finding]:
-    known = _cpu_flags()
+    known = cpu_flags()
     if known is None:
         return [Finding("cpu", "features", torch.backends.cpu.get_cpu_capability())]
     return [
@@ -79,7 +79,7 @@ def _cpu() -> list[Finding]:
     ]
 
 
-def _cpu_flags() -> set[str] | None:
+def cpu_flags() -> set[str] | None:
     """Instruction sets of an x86 CPU, under the names torch or Linux gives them; None where neither knows."""
     if capabilities := getattr(torch.cpu, "get_capabilities", None):  # torch 2.10 and later
         return {name for name, value in capabilities().items() if value is True}

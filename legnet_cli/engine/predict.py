@@ -145,6 +145,7 @@ def predict(
     config: PredictConfig,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_download: Callable[[int, int | None], None] = lambda done, total: None,
+    detector: Detector | None = None,
 ) -> PredictResult:
     """Search ``config.scenes`` and write what is found to ``config.out``.
 
@@ -152,6 +153,7 @@ def predict(
         config: what to do.
         on_progress: told the state of the search after each batch of tiles.
         on_download: told the bytes so far and in all (None if unknown) while weights are fetched.
+        detector: weights loaded before, in place of ``config.weights`` and of what says how to run them.
 
     Raises:
         ConfigError: settings that are wrong or disagree.
@@ -163,7 +165,7 @@ def predict(
     previews = _preview_paths(config.preview, paths)
     check_outputs(config.out, previews, config.crs, overwrite=config.overwrite)
     aoi = read_aoi(config.aoi) if config.aoi else None
-    detector = load_detector(
+    detector = detector or load_detector(
         config.weights,
         device=config.device,
         precision=config.precision,

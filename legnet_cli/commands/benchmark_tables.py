@@ -1,0 +1,152 @@
+"""The tables of ``legnet benchmark``, on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from legnet_cli.engine.benchmark_baseline import Baseline
+from legnet_cli.engine.benchmark_compare import Comparison
+from legnet_cli.engine.benchmark_report import BenchmarkResult
+from legnet_cli.engine.benchmark_roofline import Roofline
+from legnet_cli.engine.benchmark_scene import SceneRun
+
+_LEAST_SHARE = 0.005  # of the layers' time, for a layer to be listed
+
+
+def show_fps(result: BenchmarkResult) -> None:
+    """One line for each run, as papers report it."""
+    for run in result.runs:
+        without = f", {run.fps_network:.4g} without" if run.fps_network else ""
+        _print(
+            f"{result.card.recipe} {run.precision}, batch {run.batch}, {result.size} × {result.size}, "
+            f"{_where(result)}: {run.fps:.4g} FPS with post-processing{without}"
+        )
+
+
+def show(result: BenchmarkResult) -> None:
+    """Everything but the layers."""
+    _print(f"{result.card.recipe} ({result.card.name}), tiles: {result.tiles}, {result.size} × {result.size}")
+    machine = result.machine
+    _print(f"{_where(result)}; {', '.join(machine.features)}; torch {machine.torch}, {machine.os}")
+    size = f"{result.weights_mb:,.1f} MB"
+    if result.params:
+        size = f"{result.params / 1e6:,.2f} M parameters, {size}"
+    if result.flops:
+        size += f", {result.flops / 1e9:,.1f} GFLOP a tile ({result.flops / 2e9:,.1f} G multiply-adds)"
+    _print(size)
+    _show_runs(result)
+    if result.stages:
+        _print_table(["stage", "ms a tile"], [(name, f"{ms:,.2f}") for name, ms in result.stages.items()])
+    if result.roofline:
+        _show_roofline(result.roofline)
+    if result.scene:
+        _show_scene(result.scene)
+    if result.baseline:
+        _show_baseline(result.baseline)
+
+
+def show_layers(roofline: Roofline) -> None:
+    """Convolutions and linear layers, slowest first."""
+    whole = sum(layer.ms for layer in roofline.layers)
+    rows = [
+        (
+            layer.name.removeprefix("backbone."),
+            layer.shape,
+            f"{layer.flops / 1e9:.2f}",
+            f"{layer.bytes / 1e6:,.1f}",
+            f"{layer.ms:.2f}",
+            f"{layer.gflops:,.0f}",
+            f"{layer.intensity:.1f}",
+            f"{layer.share:.0%}",
+        )
+        for layer in roofline.layers
+        if layer.ms >= _LEAST_SHARE * whole
+    ]
+    left = len(roofline.layers) - len(rows)
+    _print_table(["layer", "shape", "GFLOP", "MB", "ms", "GFLOP/s", "FLOP/B", "of attainable"], rows, texts=2)
+    listed = sum(layer.ms for layer in roofline.layers[: len(rows)])
+    _print(f"{left} more layers: {whole - listed:.1f} ms; everything between layers: {roofline.rest_ms:.1f} ms")
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Latencies before and after."""
+    for difference in comparison.differences:
+        _print(f"not comparable: {comparison.path} has {difference}")
+    rows = [
+        (c.precision, str(c.batch), f"{c.before:,.1f}", f"{c.after:,.1f}", f"{c.slower:+.1%}")
+        for c in comparison.changes
+    ]
+    _print_table(["precision", "batch", "p50 ms before", "p50 ms now", "change"], rows)
+
+
+def _show_runs(result: BenchmarkResult) -> None:
+    rows = [
+        (
+            run.precision,
+            str(run.batch),
+            f"{run.fps:.4g}",
+            f"{run.fps_network:.4g}" if run.fps_network else "",
+            *(f"{run.percentile(percent):,.1f}" for percent in (50, 95, 99)),
+            str(len(run.latencies)),
+            f"{run.boxes:,.0f}",
+            f"{run.peak_ram_mb:,.0f}",
+            "" if run.peak_vram_mb is None else f"{run.peak_vram_mb:,.0f}",
+        )
+        for run in result.runs
+    ]
+    titles = ["precision", "batch", "FPS", "without NMS", "p50 ms", "p95", "p99", "searches", "boxes", "RAM MB"]
+    _print_table([*titles, "VRAM MB"], rows)
+
+
+def _show_roofline(roofline: Roofline) -> None:
+    peaks = ", ".join(f"{name} {value:,.0f} GFLOP/s" for name, value in roofline.peaks.gflops.items())
+    line = f"device: {peaks}, memory {roofline.peaks.bandwidth:,.1f} GB/s"
+    if roofline.share and roofline.peak_share:
+        whole = sum(layer.ms for layer in roofline.layers)
+        line += (
+            f"; {len(roofline.layers)} layers take {whole:,.1f} ms, everything else {roofline.rest_ms:,.1f} ms; "
+            f"they reach {roofline.share:.0%} of their roofline, {roofline.peak_share:.0%} of the peak"
+        )
+    _print(line)
+
+
+def _show_scene(scene: SceneRun) -> None:
+    area = f", {scene.km2_per_second:.3g} km²/s" if scene.km2_per_second else ""
+    _print(
+        f"scene ({scene.path}): {scene.tiles} tiles, {scene.objects:,} objects in {scene.seconds:.2f} s{area}; "
+        f"the network waited {scene.waiting:.1%} of the time"
+    )
+
+
+def _show_baseline(baseline: Baseline) -> None:
+    low, high = baseline.quantile(0.25), baseline.quantile(0.75)
+    owner = "mmcv's compiled" if baseline.operators == "mmcv" else "this project's"
+    _print(
+        f"{baseline.speedup:.2f} × as fast as mmrotate's test path with {owner} operators "
+        f"(quartiles {low:.2f} to {high:.2f}, {len(baseline.ours)} pairs, "
+        f"boxes {baseline.boxes[1]:,} and {baseline.boxes[0]:,})"
+    )
+
+
+def _where(result: BenchmarkResult) -> str:
+    machine = result.machine
+    return machine.gpu or f"{machine.cpu}, {machine.threads} threads"
+
+
+def _print(text: str) -> None:
+    Console(width=None if sys.stdout.isatty() else 120).print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
+    """A table whose first ``texts`` columns are words, the others numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, title in enumerate(titles):
+        table.add_column(title, justify="left" if place < texts else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 140, markup=False).print(table)

@@ -1,0 +1,99 @@
+"""A benchmark as one picture: where the time goes, how it varies, how near each layer comes to its roof."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from legnet_cli.engine.benchmark_report import BenchmarkResult
+from legnet_cli.engine.benchmark_roofline import Roofline
+from legnet_cli.engine.stopwatch import OTHER
+
+# one colour a stage, from file to file; neighbours differ in brightness
+_COLOURS = {
+    "read": "#9aa3ad",
+    "normalise": "#56B4E9",
+    "backbone": "#0072B2",
+    "neck": "#009E73",
+    "rpn": "#F0E442",
+    "roi": "#E69F00",
+    "nms": "#D55E00",
+    OTHER: "#d9dde1",
+    "merge": "#CC79A7",
+    "write": "#5c6670",
+}
+
+
+def plot(result: BenchmarkResult, path: Path) -> None:
+    """Write the picture of ``result`` as PNG."""
+    with matplotlib.rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}):
+        figure = Figure(figsize=(11, 7.5), layout="constrained")
+        panes: dict[str, Axes] = figure.subplot_mosaic(
+            [["stages", "stages"], ["latency", "roofline"]], height_ratios=[1, 1.6]
+        )
+        _stages(panes["stages"], result)
+        _latencies(panes["latency"], result)
+        _layers(panes["roofline"], result.roofline)
+        machine = result.machine.gpu or f"{result.machine.cpu}, {result.machine.threads} threads"
+        title = f"{result.card.recipe} ({result.card.name}), {result.size} × {result.size}, {machine}"
+        figure.suptitle(title, fontsize=11)
+        figure.savefig(path, dpi=130, format="png")
+
+
+def _stages(axes: Axes, result: BenchmarkResult) -> None:
+    rows = [(f"{run.precision}, batch {run.batch}", run.stages) for run in result.runs]
+    if result.scene:
+        rows.append(("scene: read, merge, write", result.scene.stages))
+    labelled: set[str] = set()
+    for place, (_, stages) in enumerate(rows):
+        left = 0.0
+        for stage, ms in stages.items():
+            label = None if stage in labelled else stage
+            labelled.add(stage)
+            axes.barh(place, ms, left=left, color=_COLOURS.get(stage, "#777"), label=label, edgecolor="white")
+            left += ms
+        axes.annotate(f" {left:,.3g} ms", (left, place), va="center", fontsize=8)
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.invert_yaxis()
+    axes.margins(x=0.08)
+    axes.set(title="stages", xlabel="ms a tile")
+    if labelled:
+        axes.legend(ncols=len(labelled), fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.28), frameon=False)
+
+
+def _latencies(axes: Axes, result: BenchmarkResult) -> None:
+    for run in result.runs:
+        times = np.sort(run.latencies)
+        share = np.arange(1, len(times) + 1) / len(times)
+        name = f"{run.precision}, batch {run.batch}: p50 {run.percentile(50):,.4g} ms"
+        (line,) = axes.step(times, share, where="post", label=name, linewidth=1.8)
+        axes.plot(times, share, ".", color=line.get_color(), markersize=4)
+        axes.plot(run.percentile(50), 0.5, "o", color=line.get_color(), markeredgecolor="white")
+    axes.set(title="latency", xlabel="ms a search", ylabel="share of searches", ylim=(0, 1.05))
+    axes.legend(fontsize=8, loc="lower right")
+
+
+def _layers(axes: Axes, roofline: Roofline | None) -> None:
+    axes.set(title="layers under the roofline", xlabel="operations a byte", ylabel="GFLOP/s")
+    if roofline is None or not roofline.layers:
+        axes.text(0.5, 0.5, "no layers to see", ha="center", transform=axes.transAxes)
+        return
+    intensity = np.array([layer.intensity for layer in roofline.layers])
+    speed = np.array([layer.gflops for layer in roofline.layers])
+    ms = np.array([layer.ms for layer in roofline.layers])
+    x = np.geomspace(intensity.min() / 2, intensity.max() * 2, 200)
+    for dtype in dict.fromkeys(layer.dtype for layer in roofline.layers):
+        peak = roofline.peaks.gflops[dtype]
+        axes.plot(x, np.minimum(peak, x * roofline.peaks.bandwidth), label=f"{dtype}: {peak:,.0f} GFLOP/s")
+    dots = axes.scatter(intensity, speed, s=8 + 400 * ms / ms.sum(), c="#0072B2", alpha=0.6, linewidths=0)
+    dots.set_label("layer, area by time")
+    for layer in roofline.layers[:5]:
+        name = layer.name.removeprefix("backbone.").removeprefix("roi_head.")
+        spot = (layer.intensity, layer.gflops)
+        axes.annotate(name, spot, fontsize=7, xytext=(4, 3), textcoords="offset points")
+    axes.set(xscale="log", yscale="log")
+    axes.legend(fontsize=8, loc="lower right")

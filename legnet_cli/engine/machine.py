@@ -1,0 +1,59 @@
+"""What this machine is, as far as speed goes."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from legnet_cli.engine.doctor import CPU_FEATURES, cpu_flags
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Facts that a measured time depends on.
+
+    Attributes:
+        cpu, gpu: names; ``gpu`` is that of the device used, None on a CPU.
+        cores: processors this process may use.
+        threads: of PyTorch.
+        features: instruction sets of the CPU that decide how fast a precision is.
+        os, python, torch: versions.
+    """
+
+    cpu: str
+    cores: int
+    threads: int
+    features: tuple[str, ...]
+    gpu: str | None
+    os: str
+    python: str
+    torch: str
+
+
+def look(device: torch.device) -> Machine:
+    """Facts about the machine ``device`` is part of."""
+    known = cpu_flags() or set()
+    affinity = getattr(os, "sched_getaffinity", None)
+    return Machine(
+        cpu=_cpu_name(),
+        cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        features=tuple(name for name, (ours, linux, _) in CPU_FEATURES.items() if {ours, linux} & known),
+        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple" if device.type == "mps" else None,
+        os=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        torch=torch.__version__,
+    )
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
