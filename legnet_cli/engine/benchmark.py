@@ -40,6 +40,7 @@ from legnet_cli.engine.benchmark_tiles import drawn_tile, read_tiles
 from legnet_cli.engine.machine import look
 from legnet_cli.errors import ConfigError
 from legnet_cli.files import atomic_path, check_output
+from legnet_cli.geo.inputs import expand_scenes
 
 SMALLEST, LARGEST = 64, 16384  # --size
 PAIRS = 5  # of the baseline, unless --repeat says otherwise
@@ -140,6 +141,8 @@ def benchmark(
     device = choose_device(config.device)
     precisions = list(dict.fromkeys(choose_precision(name, device) for name in config.precisions))
     tiles = read_tiles(config.images, config.size) if config.images else [drawn_tile(config.size, config.size)]
+    if config.scene:
+        expand_scenes([config.scene])  # now, not after minutes
     on_step("loading the weights")
     subject = _open(config, device, precisions[0], on_download)
     if config.baseline:

@@ -27,11 +27,14 @@ _COLOURS = {
     "write": "#5c6670",
 }
 
+_LEAST_SHARE = 0.002  # of the layers' time, for a layer to be drawn
+_NAMED = 5  # layers, the slowest
+
 
 def plot(result: BenchmarkResult, path: Path) -> None:
     """Write the picture of ``result`` as PNG."""
     with matplotlib.rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}):
-        figure = Figure(figsize=(11, 7.5), layout="constrained")
+        figure = Figure(figsize=(11, 8.5), layout="constrained")
         panes: dict[str, Axes] = figure.subplot_mosaic(
             [["stages", "stages"], ["latency", "roofline"]], height_ratios=[1, 1.6]
         )
@@ -45,9 +48,8 @@ def plot(result: BenchmarkResult, path: Path) -> None:
 
 
 def _stages(axes: Axes, result: BenchmarkResult) -> None:
-    rows = [(f"{run.precision}, batch {run.batch}", run.stages) for run in result.runs]
-    if result.scene:
-        rows.append(("scene: read, merge, write", result.scene.stages))
+    rows = [("read, merge, write", result.scene.stages)] if result.scene else []
+    rows += [(f"{run.precision}, batch {run.batch}", run.stages) for run in result.runs]
     labelled: set[str] = set()
     for place, (_, stages) in enumerate(rows):
         left = 0.0
@@ -67,14 +69,13 @@ def _stages(axes: Axes, result: BenchmarkResult) -> None:
 
 def _latencies(axes: Axes, result: BenchmarkResult) -> None:
     for run in result.runs:
-        times = np.sort(run.latencies)
-        share = np.arange(1, len(times) + 1) / len(times)
-        name = f"{run.precision}, batch {run.batch}: p50 {run.percentile(50):,.4g} ms"
-        (line,) = axes.step(times, share, where="post", label=name, linewidth=1.8)
-        axes.plot(times, share, ".", color=line.get_color(), markersize=4)
-        axes.plot(run.percentile(50), 0.5, "o", color=line.get_color(), markeredgecolor="white")
-    axes.set(title="latency", xlabel="ms a search", ylabel="share of searches", ylim=(0, 1.05))
-    axes.legend(fontsize=8, loc="lower right")
+        times = np.sort(run.latencies) / run.percentile(50)
+        share = (np.arange(len(times)) + 0.5) / len(times)
+        middle, high = run.percentile(50), run.percentile(95)
+        name = f"{run.precision}, batch {run.batch}: p50 {middle:,.4g} ms, p95 {high:,.4g} ms"
+        axes.plot(times, share, ".-", label=name, linewidth=1.4, markersize=5)
+    axes.set(title="latency", xlabel="time of a search over its median", ylabel="share of searches", ylim=(0, 1))
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
 
 
 def _layers(axes: Axes, roofline: Roofline | None) -> None:
@@ -82,18 +83,19 @@ def _layers(axes: Axes, roofline: Roofline | None) -> None:
     if roofline is None or not roofline.layers:
         axes.text(0.5, 0.5, "no layers to see", ha="center", transform=axes.transAxes)
         return
-    intensity = np.array([layer.intensity for layer in roofline.layers])
-    speed = np.array([layer.gflops for layer in roofline.layers])
-    ms = np.array([layer.ms for layer in roofline.layers])
+    whole = sum(layer.ms for layer in roofline.layers)
+    layers = [layer for layer in roofline.layers if layer.ms > _LEAST_SHARE * whole]
+    intensity = np.array([layer.intensity for layer in layers])
+    speed = np.array([layer.gflops for layer in layers])
     x = np.geomspace(intensity.min() / 2, intensity.max() * 2, 200)
-    for dtype in dict.fromkeys(layer.dtype for layer in roofline.layers):
+    for dtype in dict.fromkeys(layer.dtype for layer in layers):
         peak = roofline.peaks.gflops[dtype]
         axes.plot(x, np.minimum(peak, x * roofline.peaks.bandwidth), label=f"{dtype}: {peak:,.0f} GFLOP/s")
-    dots = axes.scatter(intensity, speed, s=8 + 400 * ms / ms.sum(), c="#0072B2", alpha=0.6, linewidths=0)
-    dots.set_label("layer, area by time")
-    for layer in roofline.layers[:5]:
+    area = 12 + 600 * np.array([layer.ms for layer in layers]) / whole
+    axes.scatter(intensity, speed, s=area, c="#0072B2", alpha=0.5, linewidths=0, label="a layer, area by time")
+    for number, layer in enumerate(layers[:_NAMED], 1):
         name = layer.name.removeprefix("backbone.").removeprefix("roi_head.")
-        spot = (layer.intensity, layer.gflops)
-        axes.annotate(name, spot, fontsize=7, xytext=(4, 3), textcoords="offset points")
+        axes.plot([], [], " ", label=f"{number}  {name}: {layer.ms / whole:.0%} of the layers' time")
+        axes.annotate(str(number), (layer.intensity, layer.gflops), ha="center", va="center", fontsize=8)
     axes.set(xscale="log", yscale="log")
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
