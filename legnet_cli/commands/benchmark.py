@@ -10,6 +10,7 @@ import typer
 
 from legnet_cli.commands.options import DeviceOpt, OverwriteOpt, QuietOpt, VerboseOpt
 from legnet_cli.commands.report import setup_logging
+from legnet_cli.engine.memory import keep_freed
 from legnet_cli.errors import ConfigError, SlowerError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def benchmark(
     Example: legnet benchmark --weights legnet-tiny-dota10 --precision fp32,bf16 --layers --plot speed.png
     """
     setup_logging(-1 if quiet else int(verbose))
+    keep_freed()
     from legnet_cli.commands.benchmark_tables import show, show_comparison, show_fps, show_layers
     from legnet_cli.commands.progress import download_progress
     from legnet_cli.engine.benchmark import BenchmarkConfig

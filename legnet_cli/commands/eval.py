@@ -22,6 +22,7 @@ from legnet_cli.commands.options import (
     band_numbers,
 )
 from legnet_cli.commands.report import print_json, setup_logging
+from legnet_cli.engine.memory import keep_freed
 from legnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def eval_(
     Example: legnet eval --weights legnet-tiny-dota10 --data DOTA --out runs/tiny
     """
     setup_logging(-1 if quiet else int(verbose))
+    keep_freed()
     if compare:
         if data or weights or predictions:
             raise ConfigError("--compare takes earlier reports alone: leave out --data, --weights and --predictions")

@@ -20,6 +20,7 @@ from legnet_cli.commands.options import (
     band_numbers,
 )
 from legnet_cli.commands.report import print_json, setup_logging
+from legnet_cli.engine.memory import keep_freed
 
 if TYPE_CHECKING:
     from legnet_cli.engine.predict import PredictResult
@@ -74,6 +75,7 @@ def predict(
     Example: legnet predict scene.tif --weights legnet-tiny-dota10 --out boxes.geojson --preview boxes.png
     """
     setup_logging(-1 if quiet else int(verbose))
+    keep_freed()
     from legnet_cli.commands.progress import download_progress, tile_progress
     from legnet_cli.detectors.fetch import EMBEDDED
     from legnet_cli.engine.predict import PredictConfig

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from legnet_cli.boxes import Detections
+from legnet_cli.detectors._cpu import fast_products
 from legnet_cli.detectors.checkpoint import Checkpoint, ModelCard, read_checkpoint
 from legnet_cli.detectors.fetch import WEIGHTS, Progress, fetch
 from legnet_cli.detectors.recipes import get_recipe, model_config
@@ -210,6 +211,9 @@ def _network(
     from legnet_cli.detectors.oriented_rcnn import OrientedRCNN
 
     network = OrientedRCNN(config, checkpoint.state, device=device, precision=precision, **options)
+
+    if device.type == "cpu" and precision == "fp32" and not options["compile"] and fast_products():
+        network.use_winograd()
 
     def search(images: Tensor) -> list[Detections]:
         return [

@@ -29,6 +29,7 @@ from legnet_cli.detectors._rcnn import (
     named_layers,
     pyramid_level,
 )
+from legnet_cli.detectors._winograd import replace_wide
 from legnet_cli.detectors.checkpoint import check_state
 from legnet_cli.ops.nms import nms, nms_rotated
 from legnet_cli.ops.roi_align import roi_align_rotated
@@ -110,6 +111,10 @@ class OrientedRCNN(nn.Module):
         self.neck.merge_levels()
         self.rpn_head.merge_outputs()
         self.roi_head.bbox_head.read_channels_last(self.cfg["roi_head"]["bbox_head"]["in_channels"])
+
+    def use_winograd(self) -> None:
+        """Run wide convolutions with fewer multiplications; outputs change by rounding alone."""
+        replace_wide(self, {f"neck.fpn_convs.{level}.conv" for level in self.neck.merged})
 
     @torch.inference_mode()
     def detect(self, images: Tensor) -> list[Found]:

@@ -92,7 +92,7 @@ def watched(calls: Mapping[str, Sequence[Call]], watch: Stopwatch) -> Iterator[N
 
         return timed
 
-    with _wrapped(calls, wrap):
+    with wrapped(calls, wrap):
         yield
 
 
@@ -110,14 +110,15 @@ def tallied(calls: Mapping[str, Sequence[Call]], tally: Tally) -> Iterator[None]
 
         return timed
 
-    with _wrapped(calls, wrap):
+    with wrapped(calls, wrap):
         yield
 
 
 @contextmanager
-def _wrapped(
+def wrapped(
     calls: Mapping[str, Sequence[Call]], wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]
 ) -> Iterator[None]:
+    """Put ``wrap(stage, function)`` in the place of each function of ``calls`` inside the ``with`` body."""
     before: list[tuple[Any, str, Any]] = []
     try:
         for stage, (owner, name) in ((stage, call) for stage, group in calls.items() for call in group):

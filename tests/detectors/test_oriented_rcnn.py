@@ -86,6 +86,7 @@ def test_boxes_are_those_of_mmrotate(weights, count, height, width):
         assert partners(other, got, 0.99, 1e-3) > 0.98
 
 
+@pytest.mark.parametrize("winograd", [False, True], ids=["direct", "winograd"])
 @pytest.mark.parametrize(
     ("name", "recipe"),
     [
@@ -93,7 +94,7 @@ def test_boxes_are_those_of_mmrotate(weights, count, height, width):
         ("ORCNN_unravelnet_tiny_fpn_le90_dota10val_ss_e36", "oriented-rcnn/unravelnet-tiny"),
     ],
 )
-def test_boxes_are_those_of_the_reference(name, recipe):
+def test_boxes_are_those_of_the_reference(name, recipe, winograd):
     if not (GOLDEN / "fill.py").exists():
         pytest.skip("reference outputs are not here")
     spec = importlib.util.spec_from_file_location("fill", GOLDEN / "fill.py")
@@ -104,6 +105,8 @@ def test_boxes_are_those_of_the_reference(name, recipe):
     shapes = {k: s for k, s in shapes.items() if not any(part in k for part in skipped)}
     state = {k: torch.from_numpy(np.asarray(filler.fill(k, s))).reshape(s) for k, s in shapes.items()}
     model = OrientedRCNN(model_config(get_recipe(recipe), 15), state, device="cpu")
+    if winograd:
+        model.use_winograd()
     got = model.detect(torch.from_numpy(filler.image())[None])[0]
     stored = np.load(GOLDEN / f"{name}.npz")
     rows = [torch.from_numpy(stored[f"c{i}"]).float() for i in range(15)]

@@ -1,0 +1,109 @@
+"""Convolutions by fewer multiplications, after Winograd (arXiv 1509.09308): for wide layers on a CPU in float32.
+
+An output tile of 4 × 4 pixels takes 36 products of matrices in place of 144 for a 3×3 kernel, 25 in place of 64 for
+2×2. Outputs differ from the direct sum by rounding alone, about twice what that itself makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+SIDE = 4  # pixels of an output tile
+# interpolation points by kernel size; unusual ones, for their smaller rounding
+POINTS = {2: (0.5, -0.5, 1.5, -1.5), 3: (0.0, 0.75, -0.75, 1.5, -1.5)}
+_AT_ONCE = 64  # tiles: what they become stays in the cache
+_LEAST_PIXELS = 400  # of an output for which it pays
+_LEAST_CHANNELS = 128
+
+
+class WinogradConv(nn.Conv2d):
+    """A convolution of stride 1 that works on tiles, image by image and in strips of rows that the cache holds."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        size, pad = conv.kernel_size[0], conv.padding[0]
+        assert isinstance(pad, int)
+        bias = conv.bias is not None
+        super().__init__(conv.in_channels, conv.out_channels, size, padding=pad, bias=bias, device="meta")
+        self.weight, self.bias = conv.weight, conv.bias
+        after, kernel, before = (torch.from_numpy(m) for m in transforms(size))
+        products = torch.einsum("ai,bj,ocij->abco", kernel, kernel, conv.weight.double())
+        self.register_buffer("products", products.flatten(0, 1).to(conv.weight.dtype).contiguous(), persistent=False)
+        self.register_buffer("before", torch.kron(before, before).to(conv.weight.dtype), persistent=False)
+        self.register_buffer("after", torch.kron(after, after).to(conv.weight.dtype), persistent=False)
+        self.products: Tensor
+        self.before: Tensor
+        self.after: Tensor
+
+    @staticmethod
+    def pays(conv: nn.Conv2d) -> bool:
+        """Whether ``conv`` is one that this is faster for."""
+        return (
+            conv.kernel_size in ((2, 2), (3, 3))
+            and conv.stride == conv.dilation == (1, 1)
+            and conv.groups == 1
+            and min(conv.in_channels, conv.out_channels) >= _LEAST_CHANNELS
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, out, H', W'), channels-last."""
+        assert isinstance(self.padding[0], int)
+        grow = 2 * self.padding[0] + 1 - self.kernel_size[0]
+        if (x.shape[2] + grow) * (x.shape[3] + grow) < _LEAST_PIXELS:
+            return super().forward(x)
+        pad, (height, width) = self.padding[0], (side + grow for side in x.shape[2:])
+        rows, columns = -(-height // SIDE), -(-width // SIDE)
+        bottom, right = rows * SIDE - height + pad, columns * SIDE - width + pad
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, pad, right, pad, bottom))
+        out = x.new_empty(len(x), rows * SIDE, columns * SIDE, self.out_channels)
+        step = max(1, _AT_ONCE // columns)
+        for image, source in zip(out, padded, strict=True):
+            for first in range(0, rows, step):
+                count = min(step, rows - first)
+                tiles = self._tiles(source[first * SIDE :], count, columns)
+                strip = image[first * SIDE : (first + count) * SIDE].view(count, SIDE, columns, SIDE, -1)
+                strip.copy_(tiles.permute(2, 0, 3, 1, 4))
+        return out[:, :height, :width].permute(0, 3, 1, 2)
+
+    def _tiles(self, x: Tensor, rows: int, columns: int) -> Tensor:
+        """Outputs (SIDE, SIDE, rows, columns, out) of the tiles from the top of a padded map (H, W, C)."""
+        reach, channels = SIDE + self.kernel_size[0] - 1, x.shape[2]
+        down, across = x.stride(0), x.stride(1)
+        shape = (reach, reach, rows, columns, channels)
+        windows = x.as_strided(shape, (down, across, SIDE * down, SIDE * across, 1))
+        spread = (self.before @ windows.reshape(reach**2, -1)).view(reach**2, -1, channels)
+        products = torch.bmm(spread, self.products)
+        out = (self.after @ products.flatten(1)).view(SIDE, SIDE, rows, columns, -1)
+        return out if self.bias is None else out.add_(self.bias)
+
+
+def transforms(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Matrices A (m, t), G (t, size) and B (t, t): ``A @ ((G @ kernel) * (B @ window))`` correlates the two.
+
+    A window has t = m + size - 1 values, m = :data:`SIDE` are the outputs. This is Toom and Cook's multiplication of
+    polynomials by their values at :data:`POINTS` and infinity, transposed.
+    """
+    points = POINTS[size]
+    reach = SIDE + size - 1
+    powers = np.vander(points, max(SIDE, size), increasing=True)
+    a = np.vstack([powers[:, :SIDE], np.eye(SIDE)[-1]]).T
+    g = np.vstack([powers[:, :size], np.eye(size)[-1]])
+    b = np.zeros((reach, reach))
+    for i, point in enumerate(points):
+        others = [other for other in points if other != point]
+        b[i, :-1] = np.poly(others)[::-1] / np.prod(point - np.array(others))
+    b[-1] = np.poly(points)[::-1]
+    scale = np.abs(b).max(1, keepdims=True)  # rows of like size
+    return a, g * scale, b / scale
+
+
+def replace_wide(model: nn.Module, unused: Container[str] = ()) -> None:
+    """Replace, in place, the convolutions of ``model``, but for ``unused``, that a :class:`WinogradConv` outruns."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Conv2d) and name not in unused and WinogradConv.pays(module):
+            model.set_submodule(name, WinogradConv(module))
