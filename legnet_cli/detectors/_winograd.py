@@ -61,7 +61,8 @@ class WinogradConv(nn.Conv2d):
         bottom, right = rows * SIDE - height + pad, columns * SIDE - width + pad
         padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, pad, right, pad, bottom))
         out = x.new_empty(len(x), rows * SIDE, columns * SIDE, self.out_channels)
-        step = max(1, _AT_ONCE // columns)
+        # more where there are more weights, which each strip reads anew
+        step = max(1, round(max(_AT_ONCE, self.out_channels // 8) / columns))
         for image, source in zip(out, padded, strict=True):
             for first in range(0, rows, step):
                 count = min(step, rows - first)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -153,7 +153,7 @@ def count_flops(detector: Detector, tile: NDArray[np.uint8]) -> int:
     calls = {name: [(layer, "forward")] for name, layer in layers.items() if isinstance(layer, nn.Conv2d)}
 
     def direct(name: str, _: Callable[..., Any]) -> Callable[..., Any]:
-        return partial(nn.Conv2d.forward, layers[name])
+        return partial(nn.Conv2d.forward, cast(nn.Conv2d, layers[name]))
 
     with wrapped(calls, direct), FlopCounterMode(display=False) as counter:
         detector.detect(tile[None])
