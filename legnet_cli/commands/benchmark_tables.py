@@ -24,7 +24,7 @@ def show_fps(result: BenchmarkResult) -> None:
         without = f", {run.fps_network:.4g} without" if run.fps_network else ""
         _print(
             f"{result.card.recipe} {run.precision}, batch {run.batch}, {result.size} × {result.size}, "
-            f"{_where(result)}: {run.fps:.4g} FPS with post-processing{without}"
+            f"{result.machine.place}: {run.fps:.4g} FPS with post-processing{without}"
         )
 
 
@@ -32,7 +32,7 @@ def show(result: BenchmarkResult) -> None:
     """Everything but the layers."""
     _print(f"{result.card.recipe} ({result.card.name}), tiles: {result.tiles}, {result.size} × {result.size}")
     machine = result.machine
-    _print(f"{_where(result)}; {', '.join(machine.features)}; torch {machine.torch}, {machine.os}")
+    _print(f"{result.machine.place}; {', '.join(machine.features)}; torch {machine.torch}, {machine.os}")
     size = f"{result.weights_mb:,.1f} MB"
     if result.params:
         size = f"{result.params / 1e6:,.2f} M parameters, {size}"
@@ -131,11 +131,6 @@ def _show_baseline(baseline: Baseline) -> None:
         f"(quartiles {low:.2f} to {high:.2f}, {len(baseline.ours)} pairs, "
         f"boxes {baseline.boxes[1]:,} and {baseline.boxes[0]:,})"
     )
-
-
-def _where(result: BenchmarkResult) -> str:
-    machine = result.machine
-    return machine.gpu or f"{machine.cpu}, {machine.threads} threads"
 
 
 def _print(text: str) -> None:

@@ -139,12 +139,16 @@ def benchmark(
     _check_outputs(config)
     earlier = read_report(config.compare) if config.compare else None
     device = choose_device(config.device)
-    precisions = list(dict.fromkeys(choose_precision(name, device) for name in config.precisions))
+    for name in config.precisions:
+        choose_precision(name, device)  # refuses what the device cannot do, before anything is loaded
     tiles = read_tiles(config.images, config.size) if config.images else [drawn_tile(config.size, config.size)]
     if config.scene:
         expand_scenes([config.scene])  # now, not after minutes
     on_step("loading the weights")
-    subject = _open(config, device, precisions[0], on_download)
+    subject = _open(config, device, on_download)
+    # an exported file has the one it was exported with
+    others = [choose_precision(name, device) for name in config.precisions[1:]]
+    precisions = list(dict.fromkeys([subject.first.precision, *others]))
     if config.baseline:
         _check_baseline(subject)
     shown = ", ".join(Path(path).name for path in config.images) or "drawn"
@@ -168,15 +172,14 @@ def _check_outputs(config: BenchmarkConfig) -> None:
 def _open(
     config: BenchmarkConfig,
     device: torch.device,
-    precision: Precision,
     on_download: Callable[[int, int | None], None],
 ) -> _Subject:
     if config.recipe:
         made = random_checkpoint(get_recipe(config.recipe))
         size = sum(tensor.numel() * tensor.element_size() for tensor in made.state.values())
-        return _Subject(build_detector(made, device, precision), made, size / 1e6)
+        return _Subject(build_detector(made, device, choose_precision(config.precisions[0], device)), made, size / 1e6)
     weights = config.weights or EMBEDDED
-    first = load_detector(weights, device=config.device, precision=precision, progress=on_download)
+    first = load_detector(weights, device=config.device, precision=config.precisions[0], progress=on_download)
     path = fetch(weights)
     # OpenVINO keeps the weights in a file beside the network
     size = sum(part.stat().st_size for part in {path, path.with_suffix(".bin")} if part.is_file())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors.checkpoint import Checkpoint
-from legnet_cli.detectors.loader import PRECISIONS, Detector
+from legnet_cli.detectors.loader import PRECISIONS, Detector, choose_precision
 from legnet_cli.detectors.recipes import get_recipe, model_config
 from legnet_cli.engine.stopwatch import OTHER, Stopwatch
 from legnet_cli.ops import mmcv_ext
@@ -47,7 +47,8 @@ def race(checkpoint: Checkpoint, detector: Detector, tile: NDArray[np.uint8], pa
     from legnet_cli.detectors.build import MMRotateDetector
 
     config = checkpoint.card.model or model_config(get_recipe(checkpoint.card.recipe), len(checkpoint.card.classes))
-    device, dtype = detector.device, PRECISIONS[detector.precision]
+    device = detector.device
+    dtype = PRECISIONS[choose_precision(detector.precision, device)]
     stock = MMRotateDetector(config, checkpoint.state, device=device, dtype=dtype)
     pixels = torch.from_numpy(tile[None])
     ways: tuple[Callable[[], list[Detections]], ...]

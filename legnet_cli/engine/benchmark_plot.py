@@ -41,8 +41,7 @@ def plot(result: BenchmarkResult, path: Path) -> None:
         _stages(panes["stages"], result)
         _latencies(panes["latency"], result)
         _layers(panes["roofline"], result.roofline)
-        machine = result.machine.gpu or f"{result.machine.cpu}, {result.machine.threads} threads"
-        title = f"{result.card.recipe} ({result.card.name}), {result.size} × {result.size}, {machine}"
+        title = f"{result.card.recipe} ({result.card.name}), {result.size} × {result.size}, {result.machine.place}"
         figure.suptitle(title, fontsize=11)
         figure.savefig(path, dpi=130, format="png")
 
@@ -58,10 +57,10 @@ def _stages(axes: Axes, result: BenchmarkResult) -> None:
             labelled.add(stage)
             axes.barh(place, ms, left=left, color=_COLOURS.get(stage, "#777"), label=label, edgecolor="white")
             left += ms
-        axes.annotate(f" {left:,.3g} ms", (left, place), va="center", fontsize=8)
+        axes.annotate(f" {left:,.0f} ms" if left >= 100 else f" {left:.3g} ms", (left, place), va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.invert_yaxis()
-    axes.margins(x=0.08)
+    axes.margins(x=0.1)
     axes.set(title="stages", xlabel="ms a tile")
     if labelled:
         axes.legend(ncols=len(labelled), fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.28), frameon=False)

@@ -33,6 +33,11 @@ class Machine:
     python: str
     torch: str
 
+    @property
+    def place(self) -> str:
+        """The device in words."""
+        return self.gpu or f"{self.cpu}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+
 
 def look(device: torch.device) -> Machine:
     """Facts about the machine ``device`` is part of."""
