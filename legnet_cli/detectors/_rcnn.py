@@ -18,7 +18,7 @@ from legnet_cli.detectors._cpu import fast_products
 from legnet_cli.detectors._fold import set_conv
 
 # log of the largest ratio between the sides of a box and of what it was decoded from
-_MAX_LOG_RATIO = abs(math.log(16 / 1000))
+MAX_LOG_RATIO = abs(math.log(16 / 1000))
 
 
 class _Conv(nn.Module):
@@ -213,7 +213,7 @@ def decode_midpoint_offsets(centre: Tensor, size: Tensor, offsets: Tensor) -> Te
     longer one, is the rectangle.
     """
     centre = centre + size * offsets[..., 0:2]
-    w, h = (size * offsets[..., 2:4].clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO).exp()).unbind(-1)
+    w, h = (size * offsets[..., 2:4].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()).unbind(-1)
     da, db = offsets[..., 4:6].clamp(-0.5, 0.5).unbind(-1)
     # top and right corner, from the centre; the other two are opposite
     top, right = torch.stack([da * w, -0.5 * h], -1), torch.stack([0.5 * w, db * h], -1)
@@ -238,7 +238,7 @@ def decode_box_offsets(boxes: Tensor, offsets: Tensor, height: int, width: int) 
     cos, sin = angle.cos(), angle.sin()
     cx = (cx + dx * cos - dy * sin).clamp(0, width - 1)
     cy = (cy + dx * sin + dy * cos).clamp(0, height - 1)
-    ratio = offsets[..., 2:4].clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO).exp()
+    ratio = offsets[..., 2:4].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     w, h = w * ratio[..., 0], h * ratio[..., 1]
     angle = angle + offsets[..., 4]
     angle = le90(torch.where(w > h, angle, angle + math.pi / 2))

@@ -114,7 +114,7 @@ def nms_rotated(
         return _where(overlap(a, b, mode) > iou_threshold, i, j)
 
     x1, y1, x2, y2 = ranked.bounds().unbind(1)
-    reach = _reach(iou_threshold) if mode == "iou" else 1.0
+    reach = reach_of(iou_threshold) if mode == "iou" else 1.0
     bounds = torch.stack([x1, y1, x1 + (x2 - x1) * reach, y1 + (y2 - y1) * reach], 1)
     return order[_greedy(bounds, area > 0, group, groups, too_close)]
 
@@ -125,7 +125,7 @@ def _where(mask: Tensor, *columns: Tensor) -> tuple[Tensor, ...]:
     return tuple(column.index_select(0, found) for column in columns)
 
 
-def _reach(threshold: float) -> float:
+def reach_of(threshold: float) -> float:
     """How far the near ends of two boxes can be apart along an axis, in widths of the nearer box's bounds.
 
     More than the threshold of each box's area lies beyond the other's near end. The cross sections of a rectangle

@@ -94,7 +94,7 @@ class RoiPlan:
     def _entries(self, which: slice | Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Row numbers and weights (m * bins, 4 * samples) of the boxes ``which``."""
         cx, cy, w, h, angle = self.boxes[which].T[..., None]
-        unit_y, unit_x = _unit_samples(self.output_size, grid, self.boxes)
+        unit_y, unit_x = unit_samples(self.output_size, grid, self.boxes)
         # written out rather than as a matrix product, which autocast and TF32 would round
         cos, sin = angle.cos(), angle.sin()
         y = torch.addcmul(cy, h * cos, unit_y).addcmul_(w * sin, unit_x, value=-1)
@@ -107,7 +107,7 @@ class RoiPlan:
         return index.view(-1, 4 * samples), weight.mul_(1 / samples).view(-1, 4 * samples)
 
 
-def _unit_samples(bins: tuple[int, int], grid: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
+def unit_samples(bins: tuple[int, int], grid: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
     """Sample positions y, x in the unit box around 0, each (bins * samples,), bin by bin."""
 
     def axis(count: int) -> Tensor:
