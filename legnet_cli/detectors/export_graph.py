@@ -1,6 +1,6 @@
 """Oriented R-CNN as one ONNX graph: uint8 RGB images in, boxes out, standard operators only.
 
-The convolutions are exported by PyTorch (:func:`dense_model`); everything after them is written here, operator by
+The convolutions are exported by PyTorch (:mod:`export_dense`); everything after them is written here, operator by
 operator, for PyTorch's exporters know neither rotated boxes nor lists whose length depends on the image.
 
 Input ``images`` uint8 (B, H, W, 3); outputs ``boxes`` (n, 5) float32 ``cx, cy, w, h, angle`` (pixels and radians,
@@ -10,8 +10,6 @@ are sorted by image, then by falling score.
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -19,9 +17,8 @@ from typing import cast
 import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from legnet_cli.detectors._rcnn import MergedLevel
 from legnet_cli.detectors.export_boxes import (
     RotatedNms,
     anchors,
@@ -29,7 +26,8 @@ from legnet_cli.detectors.export_boxes import (
     decode_box_offsets,
     decode_midpoint_offsets,
 )
-from legnet_cli.detectors.onnx_builder import OPSET, Graph, Value
+from legnet_cli.detectors.export_dense import dense_names
+from legnet_cli.detectors.onnx_builder import Graph, Value
 from legnet_cli.detectors.oriented_rcnn import MEAN, STRIDE, OrientedRCNN
 from legnet_cli.ops.roi_align import unit_samples
 
@@ -52,75 +50,6 @@ class GraphOptions:
     score_threshold: float = 0.05
     max_detections: int = 2000
     half: bool = False
-
-
-class _Dense(nn.Module):
-    """The convolutions: centred images (B, 3, H, W) to pyramid levels, then logits, then offsets of anchors."""
-
-    def __init__(self, network: OrientedRCNN) -> None:
-        super().__init__()
-        self.backbone, self.neck, self.rpn_head = network.backbone, network.neck, network.rpn_head
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """See the class."""
-        levels = self.neck(self.backbone(x))
-        outputs = [self.rpn_head(level) for level in levels]
-        maps = [*levels, *(logits for logits, _ in outputs), *(offsets for _, offsets in outputs)]
-        return tuple(maps)
-
-
-class _WholeLevel(nn.Module):
-    """A :class:`MergedLevel` without strided writes, which would become scattered ones."""
-
-    def __init__(self, level: MergedLevel) -> None:
-        super().__init__()
-        self.level = level
-
-    def forward(self, x: Tensor, top: Tensor) -> Tensor:
-        """As :class:`MergedLevel`."""
-        height, width = top.shape[2:]
-        phases = self.level.phases(top + self.level.bias).chunk(4, 1)
-        parts = [
-            phase[:, :, i // 2 : i // 2 + height, i % 2 : i % 2 + width].unsqueeze(2) for i, phase in enumerate(phases)
-        ]
-        out: Tensor = self.level.mixed(x) + nn.functional.pixel_shuffle(torch.cat(parts, 2).flatten(1, 2), 2)
-        return out
-
-
-def dense_names(levels: int) -> tuple[list[str], list[str], list[str]]:
-    """Names of the dense model's outputs: levels, logits, offsets."""
-    return tuple([f"{kind}{i}" for i in range(levels)] for kind in ("level", "logits", "offsets"))  # type: ignore[return-value]
-
-
-def export_dense(network: OrientedRCNN, size: tuple[int, int] | None) -> onnx.ModelProto:
-    """The convolutions of ``network`` as a model from ``x``, (B, 3, H, W) with H, W multiples of 32."""
-    for name, level in list(network.neck.merged.items()):
-        if isinstance(level, MergedLevel):
-            network.neck.merged[name] = _WholeLevel(level)
-    dense, levels = _Dense(network).eval(), len(network.cfg["rpn_head"]["anchor_generator"]["strides"])
-    # sizes unlike one another and unlike 1, or the exporter takes them for one
-    batch, height, width = (1, *padded(size)) if size else (2, 128, 192)
-    x = torch.zeros(batch, 3, height, width, dtype=network.dtype)
-    dynamic = {"x": {0: "batch", 2: "height", 3: "width"}}
-    file = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            dense,
-            (x,),
-            file,
-            input_names=["x"],
-            output_names=sum(dense_names(levels), []),
-            opset_version=OPSET,
-            dynamo=False,
-            dynamic_axes=None if size else dynamic,
-        )
-    return onnx.load_from_string(file.getvalue())
-
-
-def padded(size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width rounded up to what the network takes."""
-    return size[0] + -size[0] % STRIDE, size[1] + -size[1] % STRIDE
 
 
 class DetectorGraph:

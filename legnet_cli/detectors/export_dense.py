@@ -1,0 +1,123 @@
+"""The convolutions of Oriented R-CNN as an ONNX model, in float32, float16 or int8: what PyTorch exports well."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from legnet_cli.backbones.unravelnet import MediumRangeAttention
+from legnet_cli.detectors._fold import fold_after
+from legnet_cli.detectors._rcnn import MergedLevel
+from legnet_cli.detectors.onnx_builder import OPSET
+from legnet_cli.detectors.oriented_rcnn import STRIDE, OrientedRCNN
+
+
+class Dense(nn.Module):
+    """The convolutions: centred images (B, 3, H, W) to pyramid levels, then logits, then offsets of anchors.
+
+    Takes over the modules of ``network`` and rewrites some of them into what exporters know; outputs stay the same.
+    """
+
+    def __init__(self, network: OrientedRCNN) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.rpn_head = network.backbone, network.neck, network.rpn_head
+        for owner in list(self.modules()):
+            for name, module in list(owner.named_children()):
+                if isinstance(module, MergedLevel):
+                    owner.add_module(name, _WholeLevel(module))
+                elif isinstance(module, MediumRangeAttention):
+                    owner.add_module(name, _FixedAttention(module))
+        self.eval().requires_grad_(False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        levels = self.neck(self.backbone(x))
+        outputs = [self.rpn_head(level) for level in levels]
+        return (*levels, *(logits for logits, _ in outputs), *(offsets for _, offsets in outputs))
+
+
+class _WholeLevel(nn.Module):
+    """A :class:`MergedLevel` without strided writes, which exporters turn into scattered ones."""
+
+    def __init__(self, level: MergedLevel) -> None:
+        super().__init__()
+        self.level = level
+
+    def forward(self, x: Tensor, top: Tensor) -> Tensor:
+        """As :class:`MergedLevel`."""
+        height, width = top.shape[2:]
+        phases = self.level.phases(top + self.level.bias).chunk(4, 1)
+        parts = [
+            phase[:, :, i // 2 : i // 2 + height, i % 2 : i % 2 + width].unsqueeze(2) for i, phase in enumerate(phases)
+        ]
+        out: Tensor = self.level.mixed(x) + functional.pixel_shuffle(torch.cat(parts, 2).flatten(1, 2), 2)
+        return out
+
+
+class _FixedAttention(nn.Module):
+    """A :class:`MediumRangeAttention` with its strips and norm summed up once."""
+
+    def __init__(self, attention: MediumRangeAttention) -> None:
+        super().__init__()
+        self.max_m1, self.max_m2 = attention.max_m1, attention.max_m2
+        kernel = attention.kernel()
+        channels, side = len(kernel), kernel.shape[-1]
+        self.strips = nn.Conv2d(channels, channels, side, padding=side // 2, groups=channels, bias=False)
+        self.strips.to(kernel.dtype).weight.copy_(kernel)
+        self.norm: nn.Module = attention.norm
+        fold_after(self.strips, self, "norm")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As :class:`MediumRangeAttention`."""
+        gate = torch.sigmoid(self.strips(self.max_m2(self.max_m1(x))))
+        return x * functional.interpolate(gate, size=x.shape[2:], mode="nearest")
+
+
+def dense_names(levels: int) -> tuple[list[str], list[str], list[str]]:
+    """Names of the dense model's outputs: levels, logits, offsets."""
+    levels_, logits, offsets = ([f"{kind}{i}" for i in range(levels)] for kind in ("level", "logits", "offsets"))
+    return levels_, logits, offsets
+
+
+def padded(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width rounded up to what the network takes."""
+    return size[0] + -size[0] % STRIDE, size[1] + -size[1] % STRIDE
+
+
+def export_dense(network: OrientedRCNN, size: tuple[int, int] | None) -> onnx.ModelProto:
+    """The convolutions of ``network``, which is used up, as a model of ``x``: (B, 3, H, W), sides multiples of 32.
+
+    Args:
+        network: on the CPU, in the precision wanted.
+        size: height and width of the only image it takes; None for any number of any size.
+    """
+    with torch.no_grad():
+        dense = Dense(network)
+    levels = len(network.cfg["rpn_head"]["anchor_generator"]["strides"])
+    batch, height, width = (1, *padded(size)) if size else (2, 128, 192)
+    x = torch.zeros(batch, 3, height, width, dtype=network.dtype)
+    file = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # that this exporter is the older one: it needs no further package
+        torch.onnx.export(
+            dense,
+            (x,),
+            file,
+            input_names=["x"],
+            output_names=[name for part in dense_names(levels) for name in part],
+            opset_version=OPSET,
+            dynamo=False,
+            dynamic_axes=None if size else {"x": {0: "batch", 2: "height", 3: "width"}},
+        )
+    return onnx.load_from_string(file.getvalue())
