@@ -121,3 +121,69 @@ def export_dense(network: OrientedRCNN, size: tuple[int, int] | None) -> onnx.Mo
             dynamic_axes=None if size else {"x": {0: "batch", 2: "height", 3: "width"}},
         )
     return onnx.load_from_string(file.getvalue())
+
+
+def quantise(model: onnx.ModelProto, images: list[NDArray[np.float32]]) -> onnx.ModelProto:
+    """``model`` with its convolutions in int8: weights by output channel, activations by the range seen on ``images``.
+
+    The proposal network's outputs, of which few bits would make boxes jump, stay in float32.
+
+    Args:
+        model: of :func:`export_dense`, in float32.
+        images: what it is fed with, (1, 3, H, W) each.
+    """
+    from onnxruntime import quantization
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        """Hands the images out one by one."""
+
+        def __init__(self) -> None:
+            self._rest: Iterator[NDArray[np.float32]] = iter(images)
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            """The next one, as the quantiser asks for it."""
+            image = next(self._rest, None)
+            return None if image is None else {"x": image}
+
+    ends = {name for part in dense_names(_levels(model))[1:] for name in part}
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
+        onnx.save(model, source)
+        level = logging.root.level
+        logging.disable(logging.WARNING)  # it advises on the root logger
+        try:
+            quantization.quantize_static(
+                source,
+                target,
+                Reader(),
+                quant_format=quantization.QuantFormat.QDQ,
+                op_types_to_quantize=["Conv"],
+                nodes_to_exclude=_before(model, ends),
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                calibrate_method=quantization.CalibrationMethod.MinMax,
+            )
+        finally:
+            logging.disable(logging.NOTSET)
+            logging.root.setLevel(level)
+        return onnx.load(target)
+
+
+def _levels(model: onnx.ModelProto) -> int:
+    return len(model.graph.output) // 3
+
+
+def _before(model: onnx.ModelProto, outputs: set[str]) -> list[str]:
+    """Names of the convolutions that the named outputs come out of, without another one in between."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    found, waiting = [], list(outputs)
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is None:
+            continue
+        if node.op_type == "Conv":
+            found.append(node.name)
+        else:
+            waiting.extend(node.input)
+    return found

@@ -11,7 +11,6 @@ are sorted by image, then by falling score.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -19,6 +18,7 @@ import onnx
 import torch
 from torch import nn
 
+from legnet_cli.detectors.export import ExportOptions
 from legnet_cli.detectors.export_boxes import (
     RotatedNms,
     anchors,
@@ -35,23 +35,6 @@ _NEVER = -1e30  # below every logit
 _CHUNK = 16  # boxes whose feature rows are gathered at once: about what a cache holds
 
 
-@dataclass(frozen=True)
-class GraphOptions:
-    """What an exported graph is fixed to.
-
-    Attributes:
-        size: height and width of the only image it takes, a multiple of nothing; None for any number of any size.
-        score_threshold: boxes score more than this.
-        max_detections: most boxes per image.
-        half: box head in float16.
-    """
-
-    size: tuple[int, int] | None = None
-    score_threshold: float = 0.05
-    max_detections: int = 2000
-    half: bool = False
-
-
 class DetectorGraph:
     """Puts the parts together.
 
@@ -60,7 +43,7 @@ class DetectorGraph:
         options: what the graph is fixed to.
     """
 
-    def __init__(self, network: OrientedRCNN, options: GraphOptions) -> None:
+    def __init__(self, network: OrientedRCNN, options: ExportOptions) -> None:
         self._network, self._options = network, options
         self._cfg = network.cfg
         self._graph = Graph()
@@ -174,13 +157,13 @@ class DetectorGraph:
         spare = graph.concat([graph.constant([0], "i"), (-count) % _CHUNK], 0)
         rest = graph.constant([0], "i")
         index = index.op("Pad", spare, graph.constant(0, "i"), rest)
-        weight = weight.op("Pad", spare, graph.constant(0.0, "f"), rest).cast(rows.kind)
+        weight = weight.op("Pad", spare, graph.constant(0.0, "f"), rest)
 
         def turn(number: Value, _: list[Value]) -> tuple[None, list[Value], list[Value]]:
             start = number.reshape(1) * _CHUNK
             numbers = index.slice(start, start + _CHUNK).reshape(_CHUNK * bins, taps)
             weights = weight.slice(start, start + _CHUNK).reshape(_CHUNK * bins, 1, taps)
-            sums = weights.op("MatMul", rows.take(numbers))
+            sums = weights.op("MatMul", rows.take(numbers).cast("f"))
             return None, [], [sums.reshape(_CHUNK, bins * channels)]
 
         pooled = graph.loop([], turn, (index.size(0) / _CHUNK).squeeze(0))[0]
@@ -189,7 +172,7 @@ class DetectorGraph:
     def _classify(self, pooled: Value) -> tuple[Value, Value]:
         """Class scores (r, num_classes) and offsets (r, 5) of features (r, bins * C)."""
         head = self._network.roi_head.bbox_head
-        x = pooled.cast("h" if self._options.half else "f")
+        x = pooled.cast("h" if self._network.dtype == torch.float16 else "f")
         for layer in head.shared_fcs:
             x = self._linear(x, cast(nn.Linear, layer)).op("Relu")
         x = x.cast("f")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +16,12 @@ from torch import Tensor, nn
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors._cpu import fast_products
 from legnet_cli.detectors.checkpoint import Checkpoint, ModelCard, read_checkpoint
+from legnet_cli.detectors.exported import is_exported, open_exported
 from legnet_cli.detectors.fetch import WEIGHTS, Progress, fetch
 from legnet_cli.detectors.recipes import get_recipe, model_config
 from legnet_cli.errors import CheckpointError, ConfigError, DependencyError
+
+logger = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -40,13 +44,13 @@ class Detector:
     Attributes:
         card: classes, recipe, tile size and more.
         device: where it runs.
-        precision: fp32, bf16 or fp16, as chosen for ``auto``.
+        precision: fp32, bf16 or fp16, as chosen for ``auto``; an exported file may also be int8.
         network: the PyTorch network that searches, if it is one.
     """
 
     card: ModelCard
     device: torch.device
-    precision: Precision
+    precision: str
     _search: Callable[[Tensor], list[Detections]] = field(repr=False)
     network: Network | None = field(default=None, repr=False)
 
@@ -88,7 +92,7 @@ def load_detector(
     """Load weights and the detector they are of.
 
     Args:
-        weights: name of published weights, file or http(s) URL.
+        weights: name of published weights, file (an exported one too) or http(s) URL.
         recipe: refuse weights of another detector or backbone than this recipe's.
         classes: names of the classes, where the file's own are wrong or missing.
         device: ``auto`` (CUDA where there is one, else the CPU), cpu, cuda, cuda:N or mps.
@@ -104,19 +108,17 @@ def load_detector(
         DependencyError: if the device is absent.
     """
     place = choose_device(device)
+    if is_exported(weights):
+        if precision != "auto" or compile:
+            flag = f"--precision {precision}" if precision != "auto" else "--compile"
+            raise ConfigError(f"{flag}: {weights} is fixed as it was exported: leave the flag out")
+        return _exported(fetch(weights, progress), place, recipe, classes, score_threshold, max_detections, device)
     chosen = choose_precision(precision, place)
-    published = WEIGHTS.get(str(weights))
-    if published and published.backbone_only:
-        raise CheckpointError(f"{weights}: holds only a backbone, to train from: give a detector's weights")
-    checkpoint = read_checkpoint(fetch(weights, progress), classes)
-    card = checkpoint.card
-    if published:
-        card = replace(card, name=str(weights), licence=published.licence)
-    if recipe is not None and _network_name(recipe) != _network_name(card.recipe):
-        raise CheckpointError(f"{weights}: weights of {card.recipe}, not of {recipe}")
+    checkpoint = load_checkpoint(weights, classes, progress)
+    _check_recipe(weights, checkpoint.card, recipe)
     try:
         return build_detector(
-            replace(checkpoint, card=card),
+            checkpoint,
             place,
             chosen,
             compile=compile,
@@ -125,6 +127,51 @@ def load_detector(
         )
     except CheckpointError as error:
         raise CheckpointError(f"{weights}: {error}") from None
+
+
+def load_checkpoint(
+    weights: str | Path, classes: Sequence[str] | None = None, progress: Progress | None = None
+) -> Checkpoint:
+    """Tensors and card of weights; arguments and errors as of :func:`load_detector`."""
+    published = WEIGHTS.get(str(weights))
+    if published and published.backbone_only:
+        raise CheckpointError(f"{weights}: holds only a backbone, to train from: give a detector's weights")
+    checkpoint = read_checkpoint(fetch(weights, progress), classes)
+    if published:
+        card = replace(checkpoint.card, name=str(weights), licence=published.licence)
+        checkpoint = replace(checkpoint, card=card)
+    return checkpoint
+
+
+def _check_recipe(weights: str | Path, card: ModelCard, recipe: str | None) -> None:
+    if recipe is not None and _network_name(recipe) != _network_name(card.recipe):
+        raise CheckpointError(f"{weights}: weights of {card.recipe}, not of {recipe}")
+
+
+def _exported(
+    path: Path,
+    place: torch.device,
+    recipe: str | None,
+    classes: Sequence[str] | None,
+    score_threshold: float,
+    max_detections: int,
+    asked: str,
+) -> Detector:
+    """The detector of a file that ``legnet export`` wrote."""
+    model, place = open_exported(path, place, chosen=asked != "auto")
+    _check_recipe(path, model.card, recipe)
+    if classes and len(classes) != len(model.card.classes):
+        known = len(model.card.classes)
+        raise CheckpointError(f"{path}: it tells {known} classes apart, but {len(classes)} class names were given")
+    if score_threshold < model.facts.score_threshold:
+        lowest = model.facts.score_threshold
+        logger.warning("%s gives no box under its own threshold %g: export with a lower one", path, lowest)
+
+    def search(images: Tensor) -> list[Detections]:
+        return model.search(images, score_threshold, max_detections)
+
+    card = replace(model.card, classes=tuple(classes or model.card.classes))
+    return Detector(card, place, model.facts.precision, search)
 
 
 def build_detector(
@@ -198,10 +245,8 @@ def _network(
     checkpoint: Checkpoint, device: torch.device, precision: Precision, options: dict[str, Any]
 ) -> tuple[Callable[[Tensor], list[Detections]], Network]:
     """The quickest way to run the detector of ``checkpoint``, and what runs."""
-    card, count = checkpoint.card, len(checkpoint.card.classes)
-    config = card.model or model_config(get_recipe(card.recipe), count)
-    # a card's model may have other heads than those the fast path knows
-    if config["type"] != "OrientedRCNN" or (card.model and not _is_stock(card.model)):
+    config = network_config(checkpoint.card)
+    if not is_fast(checkpoint.card):
         from legnet_cli.detectors.build import MMRotateDetector
 
         dtype = PRECISIONS[precision]
@@ -222,6 +267,16 @@ def _network(
         ]
 
     return search, network
+
+
+def network_config(card: ModelCard) -> dict[str, Any]:
+    """mmrotate's model dict of the network that ``card`` describes."""
+    return card.model or model_config(get_recipe(card.recipe), len(card.classes))
+
+
+def is_fast(card: ModelCard) -> bool:
+    """Whether the network is one that ``OrientedRCNN`` runs: a card's model may have other heads."""
+    return network_config(card)["type"] == "OrientedRCNN" and (card.model is None or _is_stock(card.model))
 
 
 def _is_stock(model: Mapping[str, Any]) -> bool:

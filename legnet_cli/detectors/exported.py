@@ -1,0 +1,279 @@
+"""Files that ``legnet export`` wrote, run as detectors: ONNX, OpenVINO IR and ``torch.export`` programs.
+
+They carry all that a :class:`ModelCard` holds and what the export was fixed to, as JSON values under the keys of
+:func:`to_metadata`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from legnet_cli.boxes import Detections
+from legnet_cli.detectors.checkpoint import ModelCard
+from legnet_cli.detectors.oriented_rcnn import MEAN, STD, STRIDE
+from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
+
+logger = logging.getLogger(__name__)
+
+FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO IR", ".pt2": "torch.export"}
+OUTPUTS = ("boxes", "scores", "labels", "batch")
+FORMAT_VERSION = 1
+METADATA_FILE = "legnet.json"  # inside a .pt2
+RT_INFO = "legnet"  # section of an OpenVINO model's runtime information
+_MEND = "run `uv sync --extra export`, or with pip install '.[export]' in place of '.'"
+
+Images: TypeAlias = NDArray[np.uint8]
+Run: TypeAlias = Callable[[Images], "list[NDArray[Any]]"]
+
+
+@dataclass(frozen=True)
+class ExportFacts:
+    """What a file was fixed to when it was exported.
+
+    Attributes:
+        precision: fp32, fp16 or int8.
+        score_threshold: boxes score more than this.
+        nms_threshold: IoU over which the worse of two boxes of a class was dropped.
+        max_detections: most boxes per image.
+        size: height and width of the only images it takes, one at a time; None for any.
+        source_sha256: of the weight file it was made from.
+    """
+
+    precision: str
+    score_threshold: float
+    nms_threshold: float
+    max_detections: int
+    size: tuple[int, int] | None
+    source_sha256: str
+
+
+def require(module: str) -> Any:  # noqa: ANN401
+    """Import a package of the ``export`` extra.
+
+    Raises:
+        DependencyError: if it is absent.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise DependencyError(f"the package {module.partition('.')[0]} is absent: {_MEND}") from None
+
+
+def to_metadata(card: ModelCard, facts: ExportFacts) -> dict[str, str]:
+    """What goes into the file, every value as JSON.
+
+    The last keys are those that the QGIS plugin Deepness and GeoDeep read (resolution in centimetres a pixel, overlap
+    in percent of a tile).
+    """
+    values: dict[str, Any] = {
+        "legnet": FORMAT_VERSION,
+        **asdict(card),
+        **asdict(facts),
+        "angle": "le90: radians clockwise in image coordinates, in [-pi/2, pi/2), w >= h",
+        "input": "uint8 RGB, batch x height x width x 3; normalisation is inside",
+        "mean": MEAN,
+        "std": STD,
+        "model_type": "Detector",
+        "det_type": "oriented_boxes",
+        "class_names": {str(label): name for label, name in enumerate(card.classes)},
+        "tile_size": card.tile,
+        "tiles_size": card.tile,
+        "tiles_overlap": round(100 * card.overlap / card.tile),
+        "det_conf": max(facts.score_threshold, 0.25),  # as `legnet predict`
+        "det_iou_thresh": facts.nms_threshold,
+        "det_remove_overlap": True,
+    }
+    if card.gsd is not None:
+        values["resolution"] = 100 * card.gsd
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+
+
+def from_metadata(metadata: Mapping[str, str], path: Path) -> tuple[ModelCard, ExportFacts]:
+    """Inverse of :func:`to_metadata`.
+
+    Raises:
+        CheckpointError: if the file was not written by ``legnet export``, or by a newer one.
+    """
+    try:
+        version = json.loads(metadata["legnet"])
+        known = {name.name for kind in (ModelCard, ExportFacts) for name in fields(kind)}
+        values = {key: json.loads(text) for key, text in metadata.items() if key in known}
+        card = ModelCard(**{f.name: values[f.name] for f in fields(ModelCard) if f.name in values})
+        facts = ExportFacts(**{f.name: values[f.name] for f in fields(ExportFacts)})
+    except (KeyError, ValueError, TypeError):
+        raise CheckpointError(f"{path}: was not written by legnet export: export the weights again") from None
+    if version > FORMAT_VERSION:
+        raise CheckpointError(f"{path}: made by a newer legnet (format {version}): update legnet")
+    size = tuple(facts.size) if facts.size else None
+    card = ModelCard(**{**values_of(card), "classes": tuple(card.classes)})
+    return card, ExportFacts(**{**values_of(facts), "size": size})
+
+
+def values_of(record: ModelCard | ExportFacts) -> dict[str, Any]:
+    """The attributes of a record by name."""
+    return {f.name: getattr(record, f.name) for f in fields(record)}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported file, ready to run.
+
+    Attributes:
+        card, facts: what the file says of itself.
+        run: uint8 images (B, H, W, 3) to the arrays of ``OUTPUTS``.
+        stride: sides of the images are to be multiples of this.
+    """
+
+    card: ModelCard
+    facts: ExportFacts
+    run: Run
+
+    def search(self, images: Tensor, score_threshold: float, max_detections: int) -> list[Detections]:
+        """Detections in each image, as of ``OrientedRCNN.detect``."""
+        pixels = images.cpu().numpy()
+        if self.facts.size is None:
+            return _split(self.run(pixels), len(pixels), score_threshold, max_detections)
+        parts = [self._fixed(pixels[i : i + 1], score_threshold, max_detections) for i in range(len(pixels))]
+        return [found for part in parts for found in part]
+
+    def _fixed(self, image: Images, score_threshold: float, max_detections: int) -> list[Detections]:
+        """The only size there is: a smaller image is filled up with the mean colour."""
+        assert self.facts.size is not None
+        height, width = image.shape[1:3]
+        below, right = self.facts.size[0] - height, self.facts.size[1] - width
+        if below < 0 or right < 0:
+            high, wide = self.facts.size
+            raise DataError(
+                f"the weights take images of {wide} × {high} pixels, not {width} × {height}: "
+                f"give --tile {min(self.facts.size)}, or export without --size"
+            )
+        if below or right:
+            full = np.tile(np.round(MEAN).astype(np.uint8), (1, *self.facts.size, 1))
+            full[:, :height, :width] = image
+            image = full
+        found = _split(self.run(image), 1, score_threshold, max_detections)[0]
+        return [found[(found.boxes[:, 0] < width) & (found.boxes[:, 1] < height)]]
+
+
+def _split(found: list[NDArray[Any]], images: int, score_threshold: float, limit: int) -> list[Detections]:
+    """The boxes of each image, as many as wanted."""
+    boxes, scores, labels, batch = found
+    parts = [np.flatnonzero((batch == i) & (scores > score_threshold))[:limit] for i in range(images)]
+    return [
+        Detections(boxes[part].astype(np.float64), scores[part].astype(np.float32), labels[part].astype(np.int64))
+        for part in parts
+    ]
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a file name is that of an exported model."""
+    return Path(path).suffix.lower() in FORMATS
+
+
+def open_exported(path: Path, device: torch.device, *, chosen: bool = True) -> tuple[Exported, torch.device]:
+    """Load an exported file; returns it and where it runs.
+
+    Args:
+        path: .onnx, .xml (its .bin beside it) or .pt2.
+        device: where it is wanted.
+        chosen: whether that is the user's choice, so that another place would be wrong.
+
+    Raises:
+        CheckpointError: if it cannot be read, or was not written by ``legnet export``.
+        ConfigError: for a device that the format cannot use.
+        DependencyError: if a package is absent.
+    """
+    opener = {".onnx": _open_onnx, ".xml": _open_openvino, ".pt2": _open_program}[path.suffix.lower()]
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    metadata, run, place = opener(path, device, chosen)
+    card, facts = from_metadata(metadata, path)
+    return Exported(card, facts, run), place
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    reason = " ".join(str(error).split())[:200]
+    return CheckpointError(f"{path}: is damaged or of no kind that can be run here: export it again ({reason})")
+
+
+def _open_onnx(path: Path, device: torch.device, chosen: bool) -> tuple[Mapping[str, str], Run, torch.device]:
+    runtime = require("onnxruntime")
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device.type == "cuda" and "CUDAExecutionProvider" in runtime.get_available_providers():
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
+    elif device.type != "cpu":
+        if chosen:
+            mend = "install onnxruntime-gpu in place of onnxruntime, or use --device cpu"
+            raise DependencyError(f"--device {device}: this ONNX Runtime has no provider for it: {mend}")
+        device = torch.device("cpu")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # of the runtime's own types, which it does not name
+        raise _damaged(path, error) from None
+    metadata = session.get_modelmeta().custom_metadata_map
+
+    def run(images: Images) -> list[NDArray[Any]]:
+        found: list[NDArray[Any]] = session.run(list(OUTPUTS), {"images": images})
+        return found
+
+    return metadata, run, device
+
+
+def _open_openvino(path: Path, device: torch.device, chosen: bool) -> tuple[Mapping[str, str], Run, torch.device]:
+    openvino = require("openvino")
+    if device.type != "cpu":
+        if chosen:
+            raise ConfigError(f"--device {device}: OpenVINO files run on the CPU here: use --device cpu or an .onnx")
+        device = torch.device("cpu")
+    # float32 as exported: where the CPU has bfloat16, this runtime would use that
+    config = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
+    try:
+        core = openvino.Core()
+        model = core.read_model(path)
+        compiled = core.compile_model(model, "CPU", config)
+    except RuntimeError as error:
+        raise _damaged(path, error) from None
+    info = model.get_rt_info().get(RT_INFO)
+    metadata = {key: str(value.value if hasattr(value, "value") else value) for key, value in _items(info)}
+
+    def run(images: Images) -> list[NDArray[Any]]:
+        found = compiled(np.ascontiguousarray(images))
+        return [np.array(found[name]) for name in OUTPUTS]
+
+    return metadata, run, device
+
+
+def _items(info: Any) -> list[tuple[str, Any]]:  # noqa: ANN401
+    value = getattr(info, "value", info)
+    return list(value.items()) if hasattr(value, "items") else []
+
+
+def _open_program(path: Path, device: torch.device, _: bool) -> tuple[Mapping[str, str], Run, torch.device]:
+    extra = {METADATA_FILE: ""}
+    try:
+        module = torch.export.load(path, extra_files=extra).module().to(device)
+        metadata = json.loads(extra[METADATA_FILE])
+    except Exception as error:  # a damaged archive makes it fail in any way it likes
+        raise _damaged(path, error) from None
+
+    def run(images: Images) -> list[NDArray[Any]]:
+        height, width = images.shape[1:3]
+        with torch.inference_mode():
+            found = module(torch.from_numpy(images).to(device))
+        return [part.cpu().numpy() for part in found]
+
+    return metadata, run, device
