@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from legnet_cli.backbones.unravelnet import MediumRangeAttention
+from legnet_cli.backbones._layers import EdgeGuidedAttention
+from legnet_cli.backbones.unravelnet import MediumRangeAttention, PointAttention
 from legnet_cli.detectors._fold import fold_after
 from legnet_cli.detectors._rcnn import MergedLevel
 from legnet_cli.detectors.onnx_builder import OPSET
@@ -38,6 +39,10 @@ class Dense(nn.Module):
                     owner.add_module(name, _WholeLevel(module))
                 elif isinstance(module, MediumRangeAttention):
                     owner.add_module(name, _FixedAttention(module))
+                elif isinstance(module, EdgeGuidedAttention):
+                    owner.add_module(name, _PlainGuided(module))
+                elif isinstance(module, PointAttention):
+                    owner.add_module(name, _PlainPoint(module))
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -82,6 +87,34 @@ class _FixedAttention(nn.Module):
         """As :class:`MediumRangeAttention`."""
         gate = torch.sigmoid(self.strips(self.max_m2(self.max_m1(x))))
         return x * functional.interpolate(gate, size=x.shape[2:], mode="nearest")
+
+
+class _PlainGuided(nn.Module):
+    """An :class:`EdgeGuidedAttention` without ``addcmul``, which the exporter computes in float32."""
+
+    def __init__(self, attention: EdgeGuidedAttention) -> None:
+        super().__init__()
+        self.inner = attention
+
+    def forward(self, x: Tensor, guide: Tensor) -> Tensor:
+        """As :class:`EdgeGuidedAttention`."""
+        y = self.inner.conv2d(x + x * guide)
+        pooled = y.mean((2, 3)).unsqueeze(1)
+        weight = torch.sigmoid(self.inner.conv1d(pooled)).transpose(1, 2).unsqueeze(-1)
+        out: Tensor = self.inner.norm(x + y * weight)
+        return out
+
+
+class _PlainPoint(nn.Module):
+    """A :class:`PointAttention` without ``addcmul``."""
+
+    def __init__(self, attention: PointAttention) -> None:
+        super().__init__()
+        self.inner = attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As :class:`PointAttention`."""
+        return x + x * torch.sigmoid(self.inner.p_conv(x))
 
 
 def dense_names(levels: int) -> tuple[list[str], list[str], list[str]]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors.checkpoint import ModelCard
-from legnet_cli.detectors.oriented_rcnn import MEAN, STD, STRIDE
+from legnet_cli.detectors.oriented_rcnn import MEAN, STD
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,6 @@ class Exported:
     Attributes:
         card, facts: what the file says of itself.
         run: uint8 images (B, H, W, 3) to the arrays of ``OUTPUTS``.
-        stride: sides of the images are to be multiples of this.
     """
 
     card: ModelCard
@@ -151,17 +150,13 @@ class Exported:
         """The only size there is: a smaller image is filled up with the mean colour."""
         assert self.facts.size is not None
         height, width = image.shape[1:3]
-        below, right = self.facts.size[0] - height, self.facts.size[1] - width
-        if below < 0 or right < 0:
+        if height > self.facts.size[0] or width > self.facts.size[1]:
             high, wide = self.facts.size
             raise DataError(
                 f"the weights take images of {wide} × {high} pixels, not {width} × {height}: "
                 f"give --tile {min(self.facts.size)}, or export without --size"
             )
-        if below or right:
-            full = np.tile(np.round(MEAN).astype(np.uint8), (1, *self.facts.size, 1))
-            full[:, :height, :width] = image
-            image = full
+        image = filled(image, self.facts.size)
         found = _split(self.run(image), 1, score_threshold, max_detections)[0]
         return [found[(found.boxes[:, 0] < width) & (found.boxes[:, 1] < height)]]
 
@@ -174,6 +169,14 @@ def _split(found: list[NDArray[Any]], images: int, score_threshold: float, limit
         Detections(boxes[part].astype(np.float64), scores[part].astype(np.float32), labels[part].astype(np.int64))
         for part in parts
     ]
+
+
+def filled(images: Images, size: tuple[int, int]) -> Images:
+    """Images (B, h, w, 3) made ``size`` high and wide by the mean colour, below and right."""
+    height, width = images.shape[1:3]
+    full = np.tile(np.round(MEAN).astype(np.uint8), (len(images), *size, 1))
+    full[:, :height, :width] = images
+    return full
 
 
 def is_exported(path: str | Path) -> bool:
@@ -247,19 +250,14 @@ def _open_openvino(path: Path, device: torch.device, chosen: bool) -> tuple[Mapp
         compiled = core.compile_model(model, "CPU", config)
     except RuntimeError as error:
         raise _damaged(path, error) from None
-    info = model.get_rt_info().get(RT_INFO)
-    metadata = {key: str(value.value if hasattr(value, "value") else value) for key, value in _items(info)}
+    section = model.get_rt_info(RT_INFO) if model.has_rt_info(RT_INFO) else {}
+    metadata = {key: str(value) for key, value in dict(getattr(section, "value", section)).items()}
 
     def run(images: Images) -> list[NDArray[Any]]:
         found = compiled(np.ascontiguousarray(images))
         return [np.array(found[name]) for name in OUTPUTS]
 
     return metadata, run, device
-
-
-def _items(info: Any) -> list[tuple[str, Any]]:  # noqa: ANN401
-    value = getattr(info, "value", info)
-    return list(value.items()) if hasattr(value, "items") else []
 
 
 def _open_program(path: Path, device: torch.device, _: bool) -> tuple[Mapping[str, str], Run, torch.device]:
@@ -271,7 +269,6 @@ def _open_program(path: Path, device: torch.device, _: bool) -> tuple[Mapping[st
         raise _damaged(path, error) from None
 
     def run(images: Images) -> list[NDArray[Any]]:
-        height, width = images.shape[1:3]
         with torch.inference_mode():
             found = module(torch.from_numpy(images).to(device))
         return [part.cpu().numpy() for part in found]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from legnet_cli.detectors.checkpoint import Checkpoint, ModelCard
 from legnet_cli.detectors.export import ExportOptions, check_export, check_network, export_file, operators, sha256
-from legnet_cli.detectors.exported import FORMATS, ExportFacts, is_exported
+from legnet_cli.detectors.exported import FORMATS, ExportFacts, filled, is_exported
 from legnet_cli.detectors.fetch import EMBEDDED, fetch
 from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_detector
 from legnet_cli.engine.eval import EvalConfig, evaluate
@@ -95,7 +95,7 @@ class ExportResult:
         card, facts: what the model says of itself.
         operators: how many of each the graph has; empty for formats other than ONNX.
         parity: agreement with PyTorch; None if not verified.
-        maps: mAP of PyTorch and of the file, if there was data.
+        maps: mAP (area under the curve, IoU 0.5) of PyTorch and of the file, if there was data.
         seconds: what it took.
     """
 
@@ -166,15 +166,19 @@ def _tiles(config: ExportConfig, card: ModelCard) -> list[Image]:
     """What to verify and calibrate on, of the size the model is made for."""
     if not config.verify and config.precision != "int8":
         return []
-    side = min(config.size) if config.size else card.tile
+    side = max(config.size) if config.size else card.tile
     if config.tiles:
         tiles = read_tiles(config.tiles, side, config.max_tiles, card.stretch)
-        if not tiles:
-            raise DataError(f"--tiles {config.tiles[0]}: has no valid pixel: choose other rasters")
+    else:
+        tiles = draw_tiles(side, _DRAWN)
+        if config.precision == "int8":
+            logger.warning("int8 is calibrated on drawn tiles: give --tiles with imagery like yours")
+    if not tiles:
+        raise DataError(f"--tiles {config.tiles[0]}: has no valid pixel: choose other rasters")
+    if config.size is None:
         return tiles
-    if config.precision == "int8":
-        logger.warning("int8 is calibrated on drawn tiles: give --tiles with imagery like yours")
-    return draw_tiles(side, _DRAWN)
+    height, width = config.size
+    return [filled(tile[None, :height, :width], config.size)[0] for tile in tiles]
 
 
 def _verify(
@@ -206,12 +210,12 @@ def _verify(
 
 
 def _maps(config: ExportConfig, path: Path, on_step: Callable[[str], None]) -> tuple[float, float]:
-    """mAP of the weights and of the exported file on ``config.data``."""
+    """mAP (area, IoU 0.5) of the weights and of the exported file on ``config.data``."""
     assert config.data is not None
     maps = []
     for weights in (config.weights, str(path)):
         on_step(f"measuring mAP of {Path(weights).name}")
         with tempfile.TemporaryDirectory() as folder:
             plan = EvalConfig(config.data, Path(folder, "eval"), weights=weights, device="cpu")
-            maps.append(float(evaluate(plan).metrics["map"]))
+            maps.append(float(evaluate(plan).metrics["map"]["area"]["0.50"]))
     return maps[0], maps[1]
