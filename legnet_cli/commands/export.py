@@ -13,6 +13,8 @@ from legnet_cli.commands.report import print_json, setup_logging
 from legnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from legnet_cli.engine.export import ExportResult
     from legnet_cli.engine.parity import Parity
 
@@ -122,7 +124,7 @@ def _show(result: ExportResult) -> None:
         console.print(f"{size / 1e6:.1f} MB → {path}", highlight=False, soft_wrap=True)
 
 
-def _show_parity(console, parity: Parity, maps: tuple[float, float] | None) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _show_parity(console: Console, parity: Parity, maps: tuple[float, float] | None) -> None:
     from rich.table import Table
 
     limits = parity.tolerance

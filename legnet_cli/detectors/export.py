@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from legnet_cli.detectors.checkpoint import Checkpoint
 from legnet_cli.detectors.exported import FORMATS, METADATA_FILE, RT_INFO, ExportFacts, require, to_metadata
 from legnet_cli.detectors.loader import is_fast, network_config
-from legnet_cli.detectors.oriented_rcnn import OrientedRCNN
+from legnet_cli.detectors.oriented_rcnn import OrientedRCNN, Precision
 from legnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ def export_file(
     config = network_config(checkpoint.card)
     nms = float(config["test_cfg"]["rcnn"]["nms"]["iou_thr"])
     size = options.size
-    facts = ExportFacts(
-        options.precision, options.score_threshold, nms, options.max_detections, size, source_sha256
-    )
+    facts = ExportFacts(options.precision, options.score_threshold, nms, options.max_detections, size, source_sha256)
     metadata = to_metadata(checkpoint.card, facts)
     suffix = path.suffix.lower()
     if suffix == ".pt2":
@@ -127,8 +125,8 @@ def _onnx_model(
     from legnet_cli.detectors.export_dense import export_dense, quantise
     from legnet_cli.detectors.export_graph import DetectorGraph
 
-    precision = "fp16" if options.precision == "fp16" else "fp32"
-    network = OrientedRCNN(config, checkpoint.state, device="cpu", precision=precision)
+    half: Precision = "fp16" if options.precision == "fp16" else "fp32"
+    network = OrientedRCNN(config, checkpoint.state, device="cpu", precision=half)
     dense = export_dense(network, options.size)
     if options.precision == "int8":
         dense = quantise(dense, [network.prepare(torch.from_numpy(tile[None])).numpy() for tile in tiles])

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from legnet_cli.detectors._rcnn import MAX_LOG_RATIO
-from legnet_cli.detectors.onnx_builder import Graph, Value
+from legnet_cli.detectors.onnx_builder import Value
 from legnet_cli.ops.nms import reach_of
 
 _TINY = 1e-30
@@ -196,8 +196,10 @@ def positions(like: Value) -> Value:
 
 
 def ones(like: Value) -> Value:
+    """1 for each entry of (n,), int64."""
     return like.graph.constant([1], "i").op("Expand", like.op("Shape"))
 
 
 def zeros(like: Value) -> Value:
+    """0 for each entry of (n,), int64."""
     return like.graph.constant([0], "i").op("Expand", like.op("Shape"))

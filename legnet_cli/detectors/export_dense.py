@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import tempfile
 import warnings
@@ -22,6 +21,8 @@ from legnet_cli.detectors._fold import fold_after
 from legnet_cli.detectors._rcnn import MergedLevel
 from legnet_cli.detectors.onnx_builder import OPSET
 from legnet_cli.detectors.oriented_rcnn import STRIDE, OrientedRCNN
+
+_INT8_PRODUCTS = 512  # of a filter: 3 × 3 windows of 57 channels and more
 
 
 class Dense(nn.Module):
@@ -43,11 +44,14 @@ class Dense(nn.Module):
                     owner.add_module(name, _PlainGuided(module))
                 elif isinstance(module, PointAttention):
                     owner.add_module(name, _PlainPoint(module))
+        self.extra, self.neck.extra = self.neck.extra, 0
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         levels = self.neck(self.backbone(x))
+        for _ in range(self.extra):  # every other pixel; a slice of steps makes the tracer assume even sides
+            levels.append(functional.max_pool2d(levels[-1], 1, 2))
         outputs = [self.rpn_head(level) for level in levels]
         return (*levels, *(logits for logits, _ in outputs), *(offsets for _, offsets in outputs))
 
@@ -140,26 +144,26 @@ def export_dense(network: OrientedRCNN, size: tuple[int, int] | None) -> onnx.Mo
     levels = len(network.cfg["rpn_head"]["anchor_generator"]["strides"])
     batch, height, width = (1, *padded(size)) if size else (2, 128, 192)
     x = torch.zeros(batch, 3, height, width, dtype=network.dtype)
-    file = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # that this exporter is the older one: it needs no further package
         torch.onnx.export(
             dense,
             (x,),
-            file,
+            str(Path(folder, "dense.onnx")),
             input_names=["x"],
             output_names=[name for part in dense_names(levels) for name in part],
             opset_version=OPSET,
             dynamo=False,
             dynamic_axes=None if size else {"x": {0: "batch", 2: "height", 3: "width"}},
         )
-    return onnx.load_from_string(file.getvalue())
+        return onnx.load(str(Path(folder, "dense.onnx")))
 
 
 def quantise(model: onnx.ModelProto, images: list[NDArray[np.float32]]) -> onnx.ModelProto:
     """``model`` with its convolutions in int8: weights by output channel, activations by the range seen on ``images``.
 
-    The proposal network's outputs, of which few bits would make boxes jump, stay in float32.
+    Convolutions that sum up few products stay in float32: they cost little, and 8 bits of their narrow inputs cost
+    most of the accuracy. So do the proposal network's outputs.
 
     Args:
         model: of :func:`export_dense`, in float32.
@@ -178,7 +182,10 @@ def quantise(model: onnx.ModelProto, images: list[NDArray[np.float32]]) -> onnx.
             image = next(self._rest, None)
             return None if image is None else {"x": image}
 
-    ends = {name for part in dense_names(_levels(model))[1:] for name in part}
+    ends = {name for part in dense_names(len(model.graph.output) // 3)[1:] for name in part}
+    products = {tensor.name: int(np.prod(tensor.dims[1:])) for tensor in model.graph.initializer}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    narrow = [node.name for node in convolutions if products.get(node.input[1], 0) < _INT8_PRODUCTS]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
         onnx.save(model, source)
@@ -191,7 +198,7 @@ def quantise(model: onnx.ModelProto, images: list[NDArray[np.float32]]) -> onnx.
                 Reader(),
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=["Conv"],
-                nodes_to_exclude=_before(model, ends),
+                nodes_to_exclude=narrow + _before(model, ends),
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
@@ -201,10 +208,6 @@ def quantise(model: onnx.ModelProto, images: list[NDArray[np.float32]]) -> onnx.
             logging.disable(logging.NOTSET)
             logging.root.setLevel(level)
         return onnx.load(target)
-
-
-def _levels(model: onnx.ModelProto) -> int:
-    return len(model.graph.output) // 3
 
 
 def _before(model: onnx.ModelProto, outputs: set[str]) -> list[str]:

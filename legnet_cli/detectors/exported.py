@@ -31,6 +31,7 @@ OUTPUTS = ("boxes", "scores", "labels", "batch")
 FORMAT_VERSION = 1
 METADATA_FILE = "legnet.json"  # inside a .pt2
 RT_INFO = "legnet"  # section of an OpenVINO model's runtime information
+PROGRAM_SIDE = 65  # pixels: smaller images are filled up for a .pt2, whose pyramid levels have two pixels at least
 _MEND = "run `uv sync --extra export`, or with pip install '.[export]' in place of '.'"
 
 Images: TypeAlias = NDArray[np.uint8]
@@ -269,6 +270,9 @@ def _open_program(path: Path, device: torch.device, _: bool) -> tuple[Mapping[st
         raise _damaged(path, error) from None
 
     def run(images: Images) -> list[NDArray[Any]]:
+        height, width = (max(side, PROGRAM_SIDE) for side in images.shape[1:3])
+        if (height, width) != images.shape[1:3]:
+            images = filled(images, (height, width))
         with torch.inference_mode():
             found = module(torch.from_numpy(images).to(device))
         return [part.cpu().numpy() for part in found]

@@ -31,7 +31,7 @@ _TYPES = {
 _NUMPY: dict[str, Any] = {"f": np.float32, "h": np.float16, "i": np.int64, "b": np.bool_, "u": np.uint8}
 _COMPARISONS = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "And", "Or", "Not"}
 _INDICES = {"Shape", "Size", "NonZero"}
-Operand: TypeAlias = "Value | float | int | NDArray[Any] | Sequence[int]"
+Operand: TypeAlias = "Value | float | int | NDArray[Any] | Sequence[float]"
 
 
 @dataclass(frozen=True, eq=False)

@@ -168,7 +168,7 @@ class OrientedRCNN(nn.Module):
             parts.append((logits, centre, size, offsets, torch.full_like(index, level)))
         logits, centre, size, offsets, levels = (torch.cat(part, 1) for part in zip(*parts, strict=True))
         coder = self.cfg["rpn_head"]["bbox_coder"]
-        boxes = decode_midpoint_offsets(centre, size, _scaled(offsets, coder))
+        boxes = decode_midpoint_offsets(centre, size, scaled(offsets, coder))
         image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(levels)
         rois = torch.cat([image[..., None].to(boxes.dtype), boxes], -1).flatten(0, 1)
         fits = (rois[:, 3:5] >= rules["min_bbox_size"]).all(1).nonzero()[:, 0]
@@ -200,7 +200,7 @@ class OrientedRCNN(nn.Module):
     ) -> list[Found]:
         """Final boxes of each image of ``height`` × ``width``: decoded, thresholded, suppressed class by class."""
         head = self.cfg["roi_head"]["bbox_head"]
-        boxes = decode_box_offsets(rois[:, 1:], _scaled(offsets, head["bbox_coder"]), height, width)
+        boxes = decode_box_offsets(rois[:, 1:], scaled(offsets, head["bbox_coder"]), height, width)
         scores = logits.softmax(1)[:, :-1]
         roi, label = (scores > self.score_threshold).nonzero(as_tuple=True)
         boxes, scores, image = boxes[roi], scores[roi, label], rois[roi, 0].long()
@@ -210,7 +210,7 @@ class OrientedRCNN(nn.Module):
         return [(boxes[part], scores[part], label[part]) for part in parts]
 
 
-def _scaled(offsets: Tensor, coder: Mapping[str, Any]) -> Tensor:
+def scaled(offsets: Tensor, coder: Mapping[str, Any]) -> Tensor:
     """Offsets as trained, times the coder's deviations plus its means."""
     return offsets * offsets.new_tensor(coder["target_stds"]) + offsets.new_tensor(coder["target_means"])
 

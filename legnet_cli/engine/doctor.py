@@ -14,7 +14,12 @@ from legnet_cli.detectors.fetch import cache_dir
 from legnet_cli.ops import mmcv_ext
 
 PACKAGES = ("torch", "numpy", "mmcv-full", "mmdet", "mmrotate", "rasterio", "pyogrio", "shapely", "pyproj")
-EXTRAS = {"pyarrow": ("geoparquet", "GeoParquet output")}
+EXTRAS = {
+    "pyarrow": ("geoparquet", "GeoParquet output"),
+    "onnx": ("export", "legnet export"),
+    "onnxruntime": ("export", "ONNX files"),
+    "openvino": ("export", "OpenVINO files"),
+}
 # name shown -> (flag of torch.cpu.get_capabilities, flag of /proc/cpuinfo, what it is good for)
 CPU_FEATURES = {
     "AVX2": ("avx2", "avx2", "fast fp32"),

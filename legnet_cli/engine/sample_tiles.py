@@ -50,7 +50,7 @@ def draw_tiles(side: int, count: int, seed: int = 0) -> list[Image]:
 
 def _draw(side: int, rng: np.random.Generator) -> Image:
     ground = cv2.resize(rng.uniform(40, 160, (side // 64 + 2, side // 64 + 2, 3)), (side, side))
-    image = np.clip(ground + rng.normal(0, 6, ground.shape), 0, 255).astype(np.uint8)
+    image: Image = np.clip(ground + rng.normal(0, 6, ground.shape), 0, 255).astype(np.uint8)
     for _ in range(max(3, round(_OBJECTS * side * side / 1e6))):
         length = rng.uniform(12, 90)
         width, colour = length * rng.uniform(0.2, 0.6), tuple(int(v) for v in rng.uniform(0, 255, 3))

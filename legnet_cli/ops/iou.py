@@ -122,13 +122,17 @@ def overlap(a: Rectangles, b: Rectangles, mode: Mode) -> Tensor:
     size = _CLIP_CHUNK.get(a.w.device.type, _CLIP_CHUNK["cpu"])
     parts = []
     for columns in zip(*(torch.split(column, size) for column in (*a, *b)), strict=True):
-        one, two = Rectangles(*columns[:6]), Rectangles(*columns[6:])
-        area1, area2 = one.w * one.h, two.w * two.h
-        small = torch.minimum(area1, area2)
-        shared = torch.minimum(intersection(one, two), small)
-        whole = {"iou": area1 + area2 - shared, "iof": area1, "ios": small}[mode]
-        parts.append(torch.where(shared > _NOISE * small, shared / whole, 0.0))
+        parts.append(overlap_at_once(Rectangles(*columns[:6]), Rectangles(*columns[6:]), mode))
     return torch.cat(parts)
+
+
+def overlap_at_once(one: Rectangles, two: Rectangles, mode: Mode = "iou") -> Tensor:
+    """:func:`overlap` without chunks."""
+    area1, area2 = one.w * one.h, two.w * two.h
+    small = torch.minimum(area1, area2)
+    shared = torch.minimum(intersection(one, two), small)
+    whole = {"iou": area1 + area2 - shared, "iof": area1, "ios": small}[mode]
+    return torch.where(shared > _NOISE * small, shared / whole, 0.0)
 
 
 def candidate_pairs(
