@@ -151,7 +151,7 @@ def _write_openvino(model: onnx.ModelProto, path: Path, metadata: dict[str, str]
     openvino = require("openvino")
     source = path.with_name(f"{path.stem}.onnx")
     _save_onnx(model, source, simplify=options.simplify)
-    converted = openvino.convert_model(source)
+    converted = openvino.Core().read_model(source)
     for key, value in metadata.items():
         converted.set_rt_info(value, [RT_INFO, key])
     openvino.save_model(converted, path, compress_to_fp16=options.precision == "fp16")

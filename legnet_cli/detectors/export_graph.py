@@ -25,6 +25,8 @@ from legnet_cli.detectors.export_boxes import (
     bounds,
     decode_box_offsets,
     decode_midpoint_offsets,
+    positions,
+    zeros,
 )
 from legnet_cli.detectors.export_dense import dense_names
 from legnet_cli.detectors.onnx_builder import Graph, Value
@@ -60,8 +62,9 @@ class DetectorGraph:
         maps = graph.absorb(dense, {"x": self._prepare(images, height, width).cast(kind)}, kinds)
         levels, logits, offsets = ([maps[name] for name in part] for part in names)
         boxes, image = self._propose([x.cast("f") for x in logits], [x.cast("f") for x in offsets])
-        boxes, image, pooled = self._pool(levels, boxes, image)
-        scores, moves = self._classify(pooled)
+        pooled, place = self._pool(levels, boxes, image)
+        # back in the order of the proposals, which decides between equal scores
+        scores, moves = (x.take(place) for x in self._classify(pooled))
         found = self._select(boxes, image, scores, moves, (height, width), images.size(0))
         for name, value in zip(("boxes", "scores", "labels", "batch"), found, strict=True):
             graph.output(name, value, ["n", 5] if name == "boxes" else ["n"])
@@ -121,8 +124,8 @@ class DetectorGraph:
     def _filled(self, count: Value, value: int) -> Value:
         return self._graph.constant([value], "i").op("Expand", count)
 
-    def _pool(self, levels: Sequence[Value], boxes: list[Value], image: Value) -> tuple[list[Value], Value, Value]:
-        """Proposals sorted for locality, and their features (r, bins * C): rotated RoI align as weighted rows."""
+    def _pool(self, levels: Sequence[Value], boxes: list[Value], image: Value) -> tuple[Value, Value]:
+        """Features (r, bins * C) by rotated RoI align as weighted rows, and which of them is each proposal's (r,)."""
         graph, rules = self._graph, self._cfg["roi_head"]["bbox_roi_extractor"]
         strides, how = rules["featmap_strides"], rules["roi_layer"]
         levels = levels[: len(strides)]
@@ -148,7 +151,8 @@ class DetectorGraph:
         flat = graph.concat([x.reshape(0, channels, -1) for x in levels], 2)
         rows = flat.transpose(0, 2, 1).reshape(-1, channels)
         bins = how["out_size"] ** 2
-        return boxes, image, self._gather(rows, index + start, weight, bins, 4 * how["sample_num"] ** 2, channels)
+        pooled = self._gather(rows, index + start, weight, bins, 4 * how["sample_num"] ** 2, channels)
+        return pooled, zeros(order).op("ScatterElements", order, positions(order), axis=0)
 
     def _gather(self, rows: Value, index: Value, weight: Value, bins: int, taps: int, channels: int) -> Value:
         """Weighted sums of rows, (r, bins * C), of numbers and weights (r, bins * taps), some boxes at a time."""

@@ -231,7 +231,11 @@ def _open_onnx(path: Path, device: torch.device, chosen: bool) -> tuple[Mapping[
     metadata = session.get_modelmeta().custom_metadata_map
 
     def run(images: Images) -> list[NDArray[Any]]:
-        found: list[NDArray[Any]] = session.run(list(OUTPUTS), {"images": images})
+        try:
+            found: list[NDArray[Any]] = session.run(list(OUTPUTS), {"images": images})
+        except Exception as error:  # of the runtime's own types; UnravelNet takes no side below 65 pixels, for one
+            reason, (high, wide) = " ".join(str(error).split())[:200], images.shape[1:3]
+            raise DataError(f"{path}: cannot search images of {wide} × {high} pixels: {reason}") from None
         return found
 
     return metadata, run, device

@@ -76,7 +76,10 @@ class ExportConfig:
         side = min(self.size) if self.size else 32
         faults = [
             (side < 32, f"--size {side} is too small: give 32 or more"),
-            (not 0 <= self.score_threshold < 1, f"--score {self.score_threshold} is not a score: give 0 to 1"),
+            (
+                not 0 <= self.score_threshold < 1,
+                f"--score-threshold {self.score_threshold}: give 0 to below 1",
+            ),
             (self.max_detections < 1, f"--max-detections {self.max_detections} is too small: give 1 or more"),
             (self.max_tiles < 1, f"--max-tiles {self.max_tiles} is too small: give 1 or more"),
             (self.data is not None and not self.verify, "--data is for verifying: leave out --no-verify"),
