@@ -75,9 +75,8 @@ class DetectorGraph:
         graph = self._graph
         x = (images.cast("f") - np.array(MEAN)).transpose(0, 3, 1, 2)
         below, right = ((-size) % STRIDE for size in (height, width))
-        zero = graph.constant([0], "i")
-        pads = graph.concat([zero, zero, below, right], 0)
-        return x.op("Pad", pads, graph.constant(0.0, "f"), graph.constant([2, 3], "i"))
+        pads = graph.concat([graph.constant([0] * 6, "i"), below, right], 0)
+        return x.op("Pad", pads, graph.constant(0.0, "f"))
 
     def _propose(self, logits: Sequence[Value], offsets: Sequence[Value]) -> tuple[list[Value], Value]:
         """Proposals of all images: five columns (r,) and their image (r,)."""
@@ -158,10 +157,10 @@ class DetectorGraph:
         """Weighted sums of rows, (r, bins * C), of numbers and weights (r, bins * taps), some boxes at a time."""
         graph = self._graph
         count = index.size(0)
-        spare = graph.concat([graph.constant([0], "i"), (-count) % _CHUNK], 0)
-        rest = graph.constant([0], "i")
-        index = index.op("Pad", spare, graph.constant(0, "i"), rest)
-        weight = weight.op("Pad", spare, graph.constant(0.0, "f"), rest)
+        zero = graph.constant([0], "i")
+        spare = graph.concat([zero, zero, (-count) % _CHUNK, zero], 0)
+        index = index.op("Pad", spare, graph.constant(0, "i"))
+        weight = weight.op("Pad", spare, graph.constant(0.0, "f"))
 
         def turn(number: Value, _: list[Value]) -> tuple[None, list[Value], list[Value]]:
             start = number.reshape(1) * _CHUNK

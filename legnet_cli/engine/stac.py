@@ -121,7 +121,7 @@ def _output(
     }
     if name == "labels":
         output["classification:classes"] = [
-            {"value": value, "name": re.sub(r"[^0-9A-Za-z_-]", "_", text), "title": text, "description": text}
+            {"value": value, "name": re.sub(r"[^0-9A-Za-z_-]", "_", text), "description": text}
             for value, text in enumerate(card.classes)
         ]
     return output

@@ -71,7 +71,7 @@ def test_stac_item_has_what_the_extension_requires(exported):
     assert list(outputs) == ["boxes", "scores", "labels", "batch"]
     assert all({"tasks", "result"} <= set(output) for output in outputs.values())
     classes = outputs["labels"]["classification:classes"]
-    assert [row["title"] for row in classes] == list(exported.card.classes)
+    assert [row["description"] for row in classes] == list(exported.card.classes)
     asset = item["assets"]["model"]
     assert asset["href"] == "./nano.onnx"
     assert "mlm:model" in asset["roles"]
