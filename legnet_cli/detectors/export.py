@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from legnet_cli.detectors.checkpoint import Checkpoint
 from legnet_cli.detectors.exported import FORMATS, METADATA_FILE, RT_INFO, ExportFacts, require, to_metadata
 from legnet_cli.detectors.loader import is_fast, network_config
 from legnet_cli.detectors.oriented_rcnn import OrientedRCNN, Precision
-from legnet_cli.errors import ConfigError
+from legnet_cli.errors import ConfigError, DependencyError
 
 if TYPE_CHECKING:
     import onnx
@@ -159,10 +161,20 @@ def _write_openvino(model: onnx.ModelProto, path: Path, metadata: dict[str, str]
 
 
 def _write_program(checkpoint: Checkpoint, path: Path, options: ExportOptions, metadata: dict[str, str]) -> None:
-    from legnet_cli.detectors.export_program import export_program
+    try:
+        from legnet_cli.detectors.export_program import export_program
 
-    program = export_program(checkpoint, options)
-    torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(metadata)})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer's of itself
+            logging.disable(logging.WARNING)
+            program = export_program(checkpoint, options)
+            torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(metadata)})
+    except (RuntimeError, ValueError, TypeError, AssertionError, ImportError) as error:
+        reason = " ".join(str(error).split())[:160]
+        mend = "update torch, or export to .onnx"
+        raise DependencyError(f"PyTorch {torch.__version__} cannot trace this detector: {mend} ({reason})") from None
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def operators(path: Path) -> Counter[str]:
