@@ -22,7 +22,6 @@ from legnet_cli.detectors.checkpoint import Checkpoint, read_checkpoint
 from legnet_cli.detectors.fetch import EMBEDDED, fetch
 from legnet_cli.detectors.loader import (
     Detector,
-    Precision,
     build_detector,
     choose_device,
     choose_precision,
@@ -36,13 +35,14 @@ from legnet_cli.engine.benchmark_report import BenchmarkResult, as_dict, setting
 from legnet_cli.engine.benchmark_roofline import count_flops, measure_layers
 from legnet_cli.engine.benchmark_runs import time_searches
 from legnet_cli.engine.benchmark_scene import time_drawn_scene, time_scene
-from legnet_cli.engine.benchmark_tiles import drawn_tile, read_tiles
 from legnet_cli.engine.machine import look
-from legnet_cli.errors import ConfigError
+from legnet_cli.engine.sample_tiles import drawn_tile, read_tiles
+from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import atomic_path, check_output
 from legnet_cli.geo.inputs import expand_scenes
 
 SMALLEST, LARGEST = 64, 16384  # --size
+_MOST_TILES = 32  # of --images, held in memory
 PAIRS = 5  # of the baseline, unless --repeat says otherwise
 
 
@@ -141,7 +141,7 @@ def benchmark(
     device = choose_device(config.device)
     for name in config.precisions:
         choose_precision(name, device)  # refuses what the device cannot do, before anything is loaded
-    tiles = read_tiles(config.images, config.size) if config.images else [drawn_tile(config.size, config.size)]
+    tiles = _tiles(config)
     if config.scene:
         expand_scenes([config.scene])  # now, not after minutes
     on_step("loading the weights")
@@ -154,13 +154,25 @@ def benchmark(
     shown = ", ".join(Path(path).name for path in config.images) or "drawn"
     known = {"settings": settings(subject.first.card, str(device), config.size, shown), "machine": asdict(look(device))}
     if earlier is not None and config.compare and config.fail_if_slower is not None:
-        runs: set[tuple[str, int]] = {(precision, batch) for precision in precisions for batch in config.batches}
+        runs = {(precision, batch) for precision in precisions for batch in config.batches}
         check_comparable(config.compare, earlier, known, runs)
     result = replace(_measure(config, subject, precisions, tiles, on_step), tiles=shown)
     if earlier is not None and config.compare:
         result = replace(result, comparison=compare(config.compare, earlier, as_dict(result), config.fail_if_slower))
     _write(config, result)
     return result
+
+
+def _tiles(config: BenchmarkConfig) -> list[NDArray[np.uint8]]:
+    if not config.images:
+        return [drawn_tile(config.size, config.size)]
+    tiles = read_tiles(config.images, config.size, _MOST_TILES)
+    if small := [tile.shape for tile in tiles if min(tile.shape[:2]) < config.size]:
+        height, width, _ = small[0]
+        raise DataError(f"--images: one of {width} × {height} pixels holds no tile: give a smaller --size")
+    if not tiles:
+        raise DataError(f"--images {config.images[0]}: has no valid pixel: choose other rasters")
+    return tiles
 
 
 def _check_outputs(config: BenchmarkConfig) -> None:
@@ -199,7 +211,7 @@ def _check_baseline(subject: _Subject) -> None:
 def _measure(
     config: BenchmarkConfig,
     subject: _Subject,
-    precisions: Sequence[Precision],
+    precisions: Sequence[str],
     tiles: Sequence[NDArray[np.uint8]],
     on_step: Callable[[str], None],
 ) -> BenchmarkResult:
@@ -247,9 +259,10 @@ def _measure_rest(
     return replace(result, flops=flops, roofline=roofline, scene=scene, baseline=baseline)
 
 
-def _load(config: BenchmarkConfig, subject: _Subject, precision: Precision) -> Detector:
+def _load(config: BenchmarkConfig, subject: _Subject, precision: str) -> Detector:
     if subject.checkpoint:
-        return build_detector(subject.checkpoint, subject.first.device, precision)
+        device = subject.first.device
+        return build_detector(subject.checkpoint, device, choose_precision(precision, device))
     return load_detector(config.weights or EMBEDDED, device=config.device, precision=precision)
 
 

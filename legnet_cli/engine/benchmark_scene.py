@@ -9,8 +9,8 @@ from pathlib import Path
 from legnet_cli.detectors.loader import Detector
 from legnet_cli.engine import predict as predict_module
 from legnet_cli.engine import scan as scan_module
-from legnet_cli.engine.benchmark_tiles import drawn_tile
 from legnet_cli.engine.predict import PredictConfig, predict
+from legnet_cli.engine.sample_tiles import drawn_tile
 from legnet_cli.engine.stopwatch import Call, Tally, tallied
 from legnet_cli.geo.geotiff import write_geotiff
 from legnet_cli.geo.raster import Scene

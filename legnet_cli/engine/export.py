@@ -26,7 +26,7 @@ from legnet_cli.detectors.fetch import EMBEDDED, fetch
 from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_detector
 from legnet_cli.engine.eval import EvalConfig, evaluate
 from legnet_cli.engine.parity import TOLERANCES, Parity, compare
-from legnet_cli.engine.sample_tiles import draw_tiles, read_tiles
+from legnet_cli.engine.sample_tiles import drawn_tile, read_tiles
 from legnet_cli.engine.stac import stac_path, write_stac
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import atomic_path, check_output
@@ -173,7 +173,7 @@ def _tiles(config: ExportConfig, card: ModelCard) -> list[Image]:
     if config.tiles:
         tiles = read_tiles(config.tiles, side, config.max_tiles, card.stretch)
     else:
-        tiles = draw_tiles(side, _DRAWN)
+        tiles = [drawn_tile(side, side, seed) for seed in range(_DRAWN)]
         if config.precision == "int8":
             logger.warning("int8 is calibrated on drawn tiles: give --tiles with imagery like yours")
     if not tiles:

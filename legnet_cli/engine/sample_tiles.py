@@ -14,7 +14,6 @@ from legnet_cli.geo.raster import Scene
 from legnet_cli.tiles import tile_grid
 
 Image = NDArray[np.uint8]
-_OBJECTS = 40  # drawn on a megapixel
 
 
 def read_tiles(sources: Sequence[str], side: int, count: int, stretch: str = "auto") -> list[Image]:
@@ -42,22 +41,17 @@ def _spread(length: int, count: int) -> list[int]:
     return sorted({int(i) for i in np.linspace(0, length - 1, min(count, length)).round()})
 
 
-def draw_tiles(side: int, count: int, seed: int = 0) -> list[Image]:
-    """RGB tiles (side, side, 3) of bright and dark rectangles and discs on mottled ground."""
+def drawn_tile(height: int, width: int, seed: int = 0) -> Image:
+    """RGB (height, width, 3): coarse and fine noise, and a rectangle at random for each patch of 48 × 48 pixels."""
     rng = np.random.default_rng(seed)
-    return [_draw(side, rng) for _ in range(count)]
-
-
-def _draw(side: int, rng: np.random.Generator) -> Image:
-    ground = cv2.resize(rng.uniform(40, 160, (side // 64 + 2, side // 64 + 2, 3)), (side, side))
-    image: Image = np.clip(ground + rng.normal(0, 6, ground.shape), 0, 255).astype(np.uint8)
-    for _ in range(max(3, round(_OBJECTS * side * side / 1e6))):
-        length = rng.uniform(12, 90)
-        width, colour = length * rng.uniform(0.2, 0.6), tuple(int(v) for v in rng.uniform(0, 255, 3))
-        cx, cy = rng.uniform(0, side, 2)
-        if rng.random() < 0.3:
-            cv2.circle(image, (int(cx), int(cy)), int(width), colour, -1, cv2.LINE_AA)
-            continue
-        corners = boxes_to_polygons(np.array([[cx, cy, length, width, rng.uniform(-1.5, 1.5)]]))
-        cv2.fillPoly(image, [np.round(corners[0] * 16).astype(np.int32)], colour, cv2.LINE_AA, 4)
+    coarse = rng.uniform(40, 160, (height // 32 + 2, width // 32 + 2, 3)).astype(np.float32)
+    ground = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    ground += rng.normal(0, 8, (height, width, 1)).astype(np.float32)
+    image: Image = np.ascontiguousarray(ground.clip(0, 255).astype(np.uint8))
+    count = max(1, height * width // 48**2)
+    sides = np.sort(rng.uniform(6, 48, (count, 2)))[:, ::-1]
+    place = rng.uniform(0, (width, height), (count, 2))
+    boxes = np.hstack([place, sides, rng.uniform(-np.pi / 2, np.pi / 2, (count, 1))])
+    for corners, colour in zip(boxes_to_polygons(boxes), rng.integers(0, 256, (count, 3)).tolist(), strict=True):
+        cv2.fillPoly(image, [np.round(corners).astype(np.int32)], colour, lineType=cv2.LINE_AA)
     return image

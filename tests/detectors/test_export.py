@@ -19,7 +19,7 @@ from legnet_cli.detectors.onnx_builder import Graph
 from legnet_cli.detectors.oriented_rcnn import OrientedRCNN
 from legnet_cli.detectors.recipes import get_recipe, model_config
 from legnet_cli.engine.parity import STRICT, compare
-from legnet_cli.engine.sample_tiles import draw_tiles
+from legnet_cli.engine.sample_tiles import drawn_tile
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
 from legnet_cli.ops.iou import rotated_iou
 from legnet_cli.ops.nms import nms_rotated
@@ -50,7 +50,7 @@ def session(path):
 
 
 def tile(height, width, seed=0):
-    return np.ascontiguousarray(draw_tiles(max(height, width), 1, seed)[0][:height, :width])
+    return drawn_tile(height, width, seed)
 
 
 def agree(reference, other, tiles):

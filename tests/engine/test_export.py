@@ -11,7 +11,7 @@ from legnet_cli.engine import export as engine
 from legnet_cli.engine.export import ExportConfig, export
 from legnet_cli.engine.parity import STRICT, TOLERANCES, Parity, compare
 from legnet_cli.engine.predict import PredictConfig, predict
-from legnet_cli.engine.sample_tiles import draw_tiles, read_tiles
+from legnet_cli.engine.sample_tiles import drawn_tile
 from legnet_cli.engine.stac import stac_path
 from legnet_cli.errors import ConfigError, DataError
 
@@ -21,7 +21,7 @@ def scene(tmp_path_factory):
     import cv2
 
     path = tmp_path_factory.mktemp("scene") / "scene.png"
-    cv2.imwrite(str(path), draw_tiles(300, 1)[0])
+    cv2.imwrite(str(path), drawn_tile(300, 300))
     return str(path)
 
 
@@ -124,10 +124,3 @@ def test_compare_counts_what_differs(exported):
     assert parity.matched == (1, 1)
     assert parity.score == pytest.approx(0.004, abs=1e-4)
     assert not parity.passed
-
-
-def test_read_tiles_spreads_over_rasters(scene):
-    tiles = read_tiles((scene, scene), 128, 4)
-    assert 0 < len(tiles) <= 4
-    assert all(tile.shape == (128, 128, 3) and tile.dtype == np.uint8 for tile in tiles)
-    assert read_tiles((scene,), 1024, 4)[0].shape == (300, 300, 3)
