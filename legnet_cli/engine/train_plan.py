@@ -27,7 +27,7 @@ class Plan:
         angle: convention of boxes inside the detector.
         classes: names of the classes.
         model: mmrotate's model dict.
-        own_model: whether ``model`` differs from the recipe's, and goes into the model card.
+        own_model: whether ``model`` finds other boxes than the recipe's, and goes into the model card.
         transforms: mmrotate's training transforms.
         optimizer: a class of ``torch.optim`` as ``type``, and its settings; ``lr`` is the peak rate.
         epochs: length of training.
@@ -156,7 +156,7 @@ def override(plan: Plan, assignments: Sequence[str]) -> Plan:
             _assign(values, key.strip().split("."), yaml.safe_load(raw), text)
         except yaml.YAMLError:
             raise ConfigError(f"-o {text}: the value is not YAML: quote it") from None
-        values["own_model"] |= key.startswith("model.")
+        values["own_model"] |= key.startswith("model.") and not key.startswith("model.train_cfg.")
     try:
         return Plan.from_dict(values)
     except TypeError as error:

@@ -1,32 +1,48 @@
-"""Make the data set that the small detector in the package is trained on: HIT-UAV and drawn scenes.
+"""Make the detector that comes with the package: its data, and the file to ship after training.
 
-    uv run examples/nano_data.py HIT-UAV nano-data
-    uv run legnet train --data nano-data --recipe oriented-rcnn/legnet-nano --weights none --out runs/nano
+    uv run examples/train_demo.py drawn.safetensors --minutes 60
+    uv run examples/nano.py data HIT-UAV nano-data
+    uv run legnet train --data nano-data --recipe oriented-rcnn/legnet-nano --weights drawn.safetensors --epochs 3 \\
+        --batch 4 --lr 1e-3 --seed 0 -o model.train_cfg.rcnn.sampler.num=128 \\
+        -o model.train_cfg.rpn_proposal.nms_pre=500 -o model.train_cfg.rpn_proposal.max_per_img=500 --out runs/nano
+    uv run examples/nano.py ship runs/nano legnet-nano.safetensors
+    uv run legnet eval --weights legnet-nano.safetensors --data nano-data --split test --out runs/nano-test
+
+The first stage sees drawn scenes alone, the second HIT-UAV and a few drawn scenes; the proposals are fewer than usual
+because the tiles are small. legnet_nano/ holds settings, losses and curves of the run behind the shipped file.
 
 HIT-UAV (Suo et al., Scientific Data 10:227, 2023; CC BY 4.0) has infrared images of people, cars and bicycles seen
 from a drone. Its folder holds ``images``, DOTA text in ``labelTxt`` and lists of names in ``splits``. Training images
-become tiles; validation images stay whole.
+become tiles; the others stay whole. Drawn scenes (see make_scene.py) join those for training and validation alone.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import cv2
 import numpy as np
+import torch
 import typer
 from make_scene import CLASSES, draw_scene
 
 from legnet_cli.boxes import boxes_to_polygons
+from legnet_cli.detectors.checkpoint import read_checkpoint, save_checkpoint
 from legnet_cli.engine.split import SplitConfig, split
 
 LEFT_OUT = ("DontCare",)
+TRAINED_ON = "infrared drone images (HIT-UAV, Suo et al. 2023, CC BY 4.0) and drawn scenes"
 
 
-def main(
+app = typer.Typer()
+
+
+@app.command()
+def data(
     hit_uav: Annotated[Path, typer.Argument(help="Folder of HIT-UAV.")],
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     scenes: Annotated[int, typer.Option(help="Drawn scenes to train on.")] = 20,
@@ -34,17 +50,18 @@ def main(
     overlap: Annotated[int, typer.Option(help="Pixels neighbouring tiles share.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the drawn scenes.")] = 0,
 ) -> None:
-    """Write ``out/train`` and ``out/val`` in DOTA's layout."""
+    """Write ``out/train``, ``out/val`` and ``out/test`` in DOTA's layout."""
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         whole = Path(folder, "whole")
         for part, count, first in (("train", scenes, 1000), ("val", max(1, scenes // 20), 5000)):
             take_frames(hit_uav, whole / part, part)
             draw_scenes(whole / part, count, first + seed * 10_000)
         split(SplitConfig(src=whole, out=out, tile=tile, overlap=overlap, background=0.05))
-        # the splitter cuts validation images too
-        shutil.rmtree(out / "val")
-        shutil.copytree(whole / "val", out / "val")
-        (out / "val" / "labelTxt").rename(out / "val" / "annfiles")
+        take_frames(hit_uav, whole / "test", "test")
+        shutil.rmtree(out / "val")  # the splitter cuts validation images too
+        for part in ("val", "test"):
+            shutil.copytree(whole / part, out / part)
+            (out / part / "labelTxt").rename(out / part / "annfiles")
 
 
 def take_frames(hit_uav: Path, out: Path, part: str) -> None:
@@ -72,5 +89,16 @@ def draw_scenes(out: Path, count: int, first: int) -> None:
         (out / "labelTxt" / f"drawn_{seed}.txt").write_text("".join(lines))
 
 
+@app.command()
+def ship(
+    run: Annotated[Path, typer.Argument(help="Folder of the training run.")],
+    out: Annotated[Path, typer.Argument(help="Weight file to write.")],
+) -> None:
+    """Write the last weights of ``run`` in half precision, with a card that says what they are."""
+    checkpoint = read_checkpoint(run / "last.safetensors")
+    card = replace(checkpoint.card, name=out.stem, licence="Apache-2.0", trained_on=TRAINED_ON, model=None)
+    save_checkpoint(out, checkpoint.state, card, torch.float16)
+
+
 if __name__ == "__main__":
-    typer.run(main)
+    app()
