@@ -10,7 +10,7 @@ import typer
 
 from legnet_cli.commands.options import DeviceOpt, OverwriteOpt, QuietOpt, VerboseOpt
 from legnet_cli.commands.report import setup_logging
-from legnet_cli.engine.memory import keep_freed
+from legnet_cli.engine.process import keep_freed
 from legnet_cli.errors import ConfigError, SlowerError
 
 if TYPE_CHECKING:

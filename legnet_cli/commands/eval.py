@@ -22,7 +22,7 @@ from legnet_cli.commands.options import (
     band_numbers,
 )
 from legnet_cli.commands.report import print_json, setup_logging
-from legnet_cli.engine.memory import keep_freed
+from legnet_cli.engine.process import keep_freed
 from legnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:

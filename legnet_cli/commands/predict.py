@@ -20,7 +20,7 @@ from legnet_cli.commands.options import (
     band_numbers,
 )
 from legnet_cli.commands.report import print_json, setup_logging
-from legnet_cli.engine.memory import keep_freed
+from legnet_cli.engine.process import keep_freed
 
 if TYPE_CHECKING:
     from legnet_cli.engine.predict import PredictResult

@@ -18,6 +18,7 @@ from legnet_cli.commands.options import (
     VerboseOpt,
 )
 from legnet_cli.commands.report import print_json, setup_logging
+from legnet_cli.engine.process import keep_freed
 
 if TYPE_CHECKING:
     from legnet_cli.engine.train import TrainResult
@@ -75,6 +76,7 @@ def train(
     Example: legnet train --data dota-tiles --recipe oriented-rcnn/legnet-small --out runs/small
     """
     setup_logging(-1 if quiet else int(verbose))
+    keep_freed()
     from legnet_cli.commands.progress import download_progress
     from legnet_cli.engine.train import TrainConfig
     from legnet_cli.engine.train import train as run

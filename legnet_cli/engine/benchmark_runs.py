@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from legnet_cli.detectors.loader import Detector
-from legnet_cli.engine.memory import forget_peak, peak_mb
+from legnet_cli.engine.process import forget_peak, peak_mb
 from legnet_cli.engine.stopwatch import OTHER, Stopwatch, watched
 
 FEWEST = 3  # timed searches

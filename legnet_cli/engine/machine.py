@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 
 from legnet_cli.engine.doctor import CPU_FEATURES, cpu_flags
+from legnet_cli.engine.process import processors
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,9 @@ class Machine:
 def look(device: torch.device) -> Machine:
     """Facts about the machine ``device`` is part of."""
     known = cpu_flags() or set()
-    affinity = getattr(os, "sched_getaffinity", None)
     return Machine(
         cpu=_cpu_name(),
-        cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
+        cores=processors(),
         threads=torch.get_num_threads(),
         features=tuple(name for name, (ours, linux, _) in CPU_FEATURES.items() if {ours, linux} & known),
         gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple" if device.type == "mps" else None,

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from legnet_cli.data import dota
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem
 from legnet_cli.engine.cutting import TRUNCATED
 from legnet_cli.engine.datasets import load_dataset
+from legnet_cli.engine.process import processors
 from legnet_cli.engine.split_jobs import Cutter, image_key, make_folders, make_jobs, run_jobs, tile_paths
 from legnet_cli.engine.split_plan import Plan, make_plan
 from legnet_cli.engine.split_report import SHEET, SplitCounts, count_tiles, draw_sheet, remarks
@@ -153,7 +153,7 @@ def split(config: SplitConfig, on_progress: Callable[[Progress], None] = lambda 
     """
     start = time.perf_counter()
     _check_places(config)
-    workers = config.workers or _processors()
+    workers = config.workers or processors()
     dataset = load_dataset(
         config.src,
         format=config.from_format,
@@ -208,10 +208,6 @@ def _check_places(config: SplitConfig) -> None:
             raise ConfigError(f"{config.out}: exists already: choose another name or add --overwrite")
         if not (out / RECORD).is_file():
             raise ConfigError(f"{config.out}: was not made by legnet split, so it stays: choose another name")
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _settings(config: SplitConfig) -> dict[str, object]:

@@ -23,6 +23,7 @@ from legnet_cli.detectors.fetch import fetch
 from legnet_cli.detectors.recipes import get_recipe
 from legnet_cli.detectors.training import TrainableDetector
 from legnet_cli.engine.eval_search import SearchPlan
+from legnet_cli.engine.process import processors
 from legnet_cli.engine.train_data import DataCheck, TrainData, load_train_data
 from legnet_cli.engine.train_devices import open_fabric
 from legnet_cli.engine.train_eval import Validation, open_validation
@@ -291,6 +292,4 @@ def _validation(config: TrainConfig, plan: Plan, data: TrainData) -> Validation:
 
 
 def _workers(asked: int | None) -> int:
-    import os
-
-    return min(4, os.cpu_count() or 1) if asked is None else asked
+    return min(4, processors()) if asked is None else asked

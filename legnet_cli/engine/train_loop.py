@@ -261,7 +261,7 @@ class Loop:
     def _memory(self) -> float:
         if self.fabric.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.fabric.device) / 2**20
-        from legnet_cli.engine.memory import peak_mb
+        from legnet_cli.engine.process import peak_mb
 
         return peak_mb()
 

