@@ -1,6 +1,7 @@
 """Draw a georeferenced scene of ships, planes, storage tanks and lorries, with its oriented ground truth.
 
     uv run examples/make_scene.py scene.tif --truth truth.geojson --size 2000 --gsd 0.5 --seed 7
+    uv run examples/make_scene.py hazy.tif --sensor multispectral --degrade haze:3
 
 The same seed gives the same scene. ``draw_scene`` gives the arrays without a file.
 """
@@ -17,7 +18,10 @@ import typer
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections, boxes_to_polygons, to_le90
+from legnet_cli.engine.degrade import KINDS, SEVERITIES, Place
+from legnet_cli.engine.degrade import degrade as worsen
 
+SENSORS = ("rgb", "panchromatic", "multispectral")
 CLASSES = ("plane", "ship", "storage-tank", "large-vehicle")
 # metres: shortest and longest length, width as a share of the length
 SIZES = {
@@ -213,6 +217,18 @@ def _shapes(name: str, rng: np.random.Generator) -> list[tuple[NDArray[np.float6
     return [(rectangle(-0.5, 0.3, -0.5, 0.5), paint * 0.6 + 80), (rectangle(0.33, 0.5, -0.46, 0.46), paint)]
 
 
+def record(image: NDArray[np.uint8], sensor: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Bands (n, h, w) as ``sensor`` would store the RGB ``image`` (h, w, 3)."""
+    bands = image.transpose(2, 0, 1)
+    grey = np.tensordot([0.299, 0.587, 0.114], bands, 1)
+    if sensor == "panchromatic":
+        return grey.round().astype(np.uint8)[None]
+    if sensor == "multispectral":  # blue, green, red and a made-up near infrared, in 12 bits
+        near = 255 - bands[0].astype(float) / 2
+        return (np.stack([*bands[::-1], near]) * 8 + 150).astype(np.uint16)
+    return bands
+
+
 def main(
     out: Annotated[Path, typer.Argument(help="GeoTIFF to write.")],
     truth: Annotated[Path | None, typer.Option(help="GeoJSON of the objects.")] = None,
@@ -220,20 +236,36 @@ def main(
     gsd: Annotated[float, typer.Option(help="Metres a pixel.")] = 0.5,
     seed: Annotated[int, typer.Option(help="The same seed gives the same scene.")] = 0,
     epsg: Annotated[int, typer.Option(help="Projected reference system.")] = 32631,
+    sensor: Annotated[
+        str, typer.Option(help="rgb, panchromatic (8 bits) or multispectral (four bands, 12 bits).")
+    ] = "rgb",
+    degrade: Annotated[str | None, typer.Option(help="Kind and severity (1 to 5), such as haze:3.")] = None,
 ) -> None:
     """Draw a scene."""
     import rasterio
-    from rasterio.transform import from_origin
+    from rasterio.enums import ColorInterp
+    from rasterio.transform import Affine
 
     from legnet_cli.geo.georef import WGS84
     from legnet_cli.geo.raster import Scene
     from legnet_cli.geo.vector import Layer, write_layer
 
+    if sensor not in SENSORS:
+        raise typer.BadParameter(f"choose {', '.join(SENSORS)}", param_hint="--sensor")
     image, objects = draw_scene(size, gsd, seed)
-    transform = from_origin(590_000, 5_790_000, gsd, gsd)
-    profile = {"driver": "COG", "compress": "JPEG", "quality": 80, "dtype": "uint8", "count": 3}
-    with rasterio.open(out, "w", height=size, width=size, crs=f"EPSG:{epsg}", transform=transform, **profile) as file:
-        file.write(image.transpose(2, 0, 1))
+    if degrade:
+        kind, _, severity = degrade.partition(":")
+        if kind not in KINDS or severity not in map(str, SEVERITIES):
+            raise typer.BadParameter(f"write KIND:1 to KIND:5, with {', '.join(KINDS)}", param_hint="--degrade")
+        image = worsen(image, kind, int(severity), Place(seed, "scene"))
+    bands = record(image, sensor)
+    transform = Affine(gsd, 0, 590_000, 0, -gsd, 5_790_000)
+    profile = {"driver": "COG", "dtype": bands.dtype, "count": len(bands), "height": size, "width": size}
+    profile |= {"compress": "JPEG", "quality": 80} if sensor == "rgb" else {"compress": "DEFLATE"}
+    with rasterio.open(out, "w", crs=f"EPSG:{epsg}", transform=transform, **profile) as file:
+        file.write(bands)
+        if sensor == "multispectral":
+            file.colorinterp = [ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.nir]
     if truth:
         with Scene.open(str(out)) as scene:
             corners = scene.georef.to_lonlat(boxes_to_polygons(objects.boxes).reshape(-1, 2))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import shapely
 import torch
-from make_scene import CLASSES, draw_scene
+from make_scene import CLASSES, draw_scene, main, record
 
 from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.engine.predict import PredictConfig, predict
@@ -53,6 +53,29 @@ def test_same_file_whatever_the_batch(tmp_path, write_scene, drawn):
         predict(PredictConfig(scenes=(scene,), out=out, tile=384, batch=batch))
         files.append(out.read_bytes())
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize(
+    ("sensor", "bands", "kind"), [("rgb", 3, "u1"), ("panchromatic", 1, "u1"), ("multispectral", 4, "u2")]
+)
+def test_sensors_store_the_same_scene(drawn, sensor, bands, kind):
+    stored = record(drawn[0], sensor)
+    assert stored.shape == (bands, SIDE, SIDE)
+    assert stored.dtype == np.dtype(kind)
+    red = stored[2 if sensor == "multispectral" else 0]
+    assert np.corrcoef(red.ravel(), drawn[0][..., 0].ravel())[0, 1] > 0.9
+
+
+def test_degraded_scene_has_the_same_objects(tmp_path):
+    for name, degrade in (("clean", None), ("hazy", "haze:5")):
+        main(tmp_path / f"{name}.tif", tmp_path / f"{name}.geojson", size=256, seed=3, degrade=degrade)
+    truths = [json.loads((tmp_path / f"{name}.geojson").read_text())["features"] for name in ("clean", "hazy")]
+    assert truths[0] == truths[1] != []
+    import rasterio
+
+    clean, hazy = (rasterio.open(tmp_path / f"{name}.tif").read().astype(float) for name in ("clean", "hazy"))
+    assert hazy.std() < clean.std()
+    assert hazy.mean() > clean.mean() + 50
 
 
 def test_the_example_scene_is_small_enough_to_ship():
