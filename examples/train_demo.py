@@ -1,6 +1,6 @@
-"""Train the small detector that comes with the package on drawn scenes (see make_scene.py).
+"""First stage of the detector that comes with the package (see nano.py): drawn scenes alone (see make_scene.py).
 
-    uv run examples/train_demo.py legnet-nano.safetensors --minutes 60
+    uv run examples/train_demo.py drawn.safetensors --minutes 60
 
 It shows the path from weights to map on any machine and knows drawn objects only.
 """
@@ -126,7 +126,7 @@ def main(
 
 def save(out: Path, model: nn.Module) -> None:
     """Write the weights in half precision with their card."""
-    card = ModelCard("legnet-nano-demo", RECIPE, CLASSES, gsd=0.5, licence="Apache-2.0", trained_on="drawn scenes only")
+    card = ModelCard("drawn", RECIPE, CLASSES, gsd=0.5, licence="Apache-2.0", trained_on="drawn scenes only")
     save_checkpoint(out, model.state_dict(), card, torch.float16)
 
 

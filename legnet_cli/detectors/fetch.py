@@ -36,7 +36,7 @@ CHUNK = 1 << 20
 
 
 # comes with the package, so that everything can be tried at once
-EMBEDDED = "legnet-nano-demo"
+EMBEDDED = "legnet-nano"
 
 
 @dataclass(frozen=True)
