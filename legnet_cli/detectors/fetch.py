@@ -217,7 +217,9 @@ def _check_hash(file: Path) -> None:
             digest.update(chunk)
     record = file.with_name(f"{file.name}.sha256")
     if not record.exists():
+        mine = record.with_name(f"{record.name}.{uuid.uuid4().hex}.part")
         with contextlib.suppress(OSError):  # a read-only cache serves too
-            record.write_text(f"{digest.hexdigest()}  {file.name}\n")
+            mine.write_text(f"{digest.hexdigest()}  {file.name}\n")
+            os.replace(mine, record)  # whole at once: another process may be reading it
     elif record.read_text().split()[:1] != [digest.hexdigest()]:
         raise CheckpointError(f"{file}: changed since its first use: delete it and {record.name} to fetch it again")
