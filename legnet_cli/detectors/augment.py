@@ -52,7 +52,7 @@ class Augment:
         with quiet():
             from mmrotate.datasets.builder import ROTATED_PIPELINES
 
-        self._angle = angle
+        self._angle, self._made_of = angle, transforms
         self._steps = []
         for step in transforms:
             kind, values = step.get("type"), {key: _scales(key, value) for key, value in step.items() if key != "type"}
@@ -67,6 +67,10 @@ class Augment:
         for flip in self._steps:
             if type(flip).__name__ == "RRandomFlip":
                 _from_corners(flip)
+
+    def __reduce__(self) -> tuple[type[Augment], tuple[Sequence[Mapping[str, Any]], str]]:
+        """Made anew in a process that is started afresh: mmrotate's transforms need not be picklable."""
+        return Augment, (self._made_of, self._angle)
 
     def __call__(self, image: Image, boxes: Array, labels: Labels, seed: int) -> tuple[Image, Array, Labels]:
         """A changed image (H, W, 3), its ``le90`` boxes (n, 5) and labels (n,); the same for the same ``seed``."""

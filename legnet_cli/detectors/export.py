@@ -34,7 +34,7 @@ class ExportOptions:
     """What the file is fixed to.
 
     Attributes:
-        precision: fp32, fp16 or int8 (convolutions of backbone, neck and proposal network).
+        precision: fp32, fp16 or int8 (wide convolutions and the box head's hidden layers).
         size: height and width of the only image it takes, one at a time; None for any number of any size.
         score_threshold: boxes score more than this.
         max_detections: most boxes per image.
@@ -129,10 +129,29 @@ def _onnx_model(
 
     half: Precision = "fp16" if options.precision == "fp16" else "fp32"
     network = OrientedRCNN(config, checkpoint.state, device="cpu", precision=half)
+    images = [torch.from_numpy(tile[None]) for tile in tiles]
+    ranges = _input_ranges(network, images) if options.precision == "int8" else []
     dense = export_dense(network, options.size)
     if options.precision == "int8":
-        dense = quantise(dense, [network.prepare(torch.from_numpy(tile[None])).numpy() for tile in tiles])
-    return DetectorGraph(network, options).build(dense, metadata)
+        dense = quantise(dense, [network.prepare(image).numpy() for image in images])
+    return DetectorGraph(network, options, ranges).build(dense, metadata)
+
+
+def _input_ranges(network: OrientedRCNN, images: Sequence[torch.Tensor]) -> list[tuple[float, float]]:
+    """Least and largest input of each hidden layer of the box head on images (1, H, W, 3)."""
+    ranges = []
+    for layer in network.roi_head.bbox_head.shared_fcs:
+        seen: list[float] = []
+
+        def look(_: torch.nn.Module, inputs: tuple[torch.Tensor], seen: list[float] = seen) -> None:
+            seen.extend(extreme.item() for extreme in inputs[0].aminmax())
+
+        ranges.append((layer.register_forward_pre_hook(look), seen))
+    for image in images:
+        network.detect(image)
+    for handle, _ in ranges:
+        handle.remove()
+    return [(min(seen, default=0.0), max(seen, default=0.0)) for _, seen in ranges]
 
 
 def _save_onnx(model: onnx.ModelProto, path: Path, *, simplify: bool) -> None:

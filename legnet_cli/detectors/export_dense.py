@@ -22,7 +22,7 @@ from legnet_cli.detectors._rcnn import MergedLevel
 from legnet_cli.detectors.onnx_builder import OPSET
 from legnet_cli.detectors.oriented_rcnn import STRIDE, OrientedRCNN
 
-_INT8_PRODUCTS = 512  # of a filter: 3 × 3 windows of 57 channels and more
+_INT8_PRODUCTS = 256  # of a filter: 3 × 3 windows of 29 channels and more
 
 
 class Dense(nn.Module):

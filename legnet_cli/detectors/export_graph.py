@@ -43,10 +43,13 @@ class DetectorGraph:
     Args:
         network: whose configuration and box head are used.
         options: what the graph is fixed to.
+        ranges: least and largest input of each hidden layer of the box head, to compute these in int8.
     """
 
-    def __init__(self, network: OrientedRCNN, options: ExportOptions) -> None:
-        self._network, self._options = network, options
+    def __init__(
+        self, network: OrientedRCNN, options: ExportOptions, ranges: Sequence[tuple[float, float]] = ()
+    ) -> None:
+        self._network, self._options, self._ranges = network, options, ranges
         self._cfg = network.cfg
         self._graph = Graph()
 
@@ -176,8 +179,9 @@ class DetectorGraph:
         """Class scores (r, num_classes) and offsets (r, 5) of features (r, bins * C)."""
         head = self._network.roi_head.bbox_head
         x = pooled.cast("h" if self._network.dtype == torch.float16 else "f")
-        for layer in head.shared_fcs:
-            x = self._linear(x, cast(nn.Linear, layer)).op("Relu")
+        for i, layer in enumerate(head.shared_fcs):
+            linear = cast(nn.Linear, layer)
+            x = (self._linear8(x, linear, *self._ranges[i]) if self._ranges else self._linear(x, linear)).op("Relu")
         x = x.cast("f")
         scores = self._linear(x, head.fc_cls).op("Softmax", axis=1)
         return scores.slice([0], [self._cfg["roi_head"]["bbox_head"]["num_classes"]], 1), self._linear(x, head.fc_reg)
@@ -185,6 +189,17 @@ class DetectorGraph:
     def _linear(self, x: Value, layer: nn.Linear) -> Value:
         weight, bias = (self._graph.constant(p.detach().float().cpu().numpy(), x.kind) for p in layer.parameters())
         return x.op("Gemm", weight, bias, transB=1)
+
+    def _linear8(self, x: Value, layer: nn.Linear, low: float, high: float) -> Value:
+        """:meth:`_linear` of inputs between two bounds, in int8, each output with a scale of its own."""
+        weight = layer.weight.detach().numpy().T
+        step = np.abs(weight).max(0).clip(1e-12) / 127
+        whole = self._graph.constant(np.rint(weight / step), "s")
+        zero = self._graph.constant(np.zeros_like(step), "s")
+        product = x.rounded(low, high).op(
+            "MatMul", whole.op("DequantizeLinear", self._graph.constant(step, "f"), zero, kind="f", axis=1)
+        )
+        return product + layer.bias.detach().numpy()
 
     def _select(
         self,

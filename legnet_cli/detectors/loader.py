@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from legnet_cli.boxes import Detections
-from legnet_cli.detectors._cpu import fast_products
+from legnet_cli.detectors._cpu import fast_products, slow_bf16
 from legnet_cli.detectors.checkpoint import Checkpoint, ModelCard, read_checkpoint
 from legnet_cli.detectors.exported import is_exported, open_exported
 from legnet_cli.detectors.fetch import WEIGHTS, Progress, fetch
@@ -234,6 +234,8 @@ def choose_precision(name: str, device: torch.device) -> Precision:
         raise ConfigError(f"--precision {name}: choose auto, {', '.join(PRECISIONS)}")
     if chosen == "fp16" and device.type == "cpu":
         raise ConfigError("--precision fp16 needs a GPU: use bf16 or fp32 on the CPU")
+    if chosen == "bf16" and device.type == "cpu" and slow_bf16():
+        logger.warning("--precision bf16: this CPU computes it more slowly than fp32: leave the flag out for speed")
     return chosen
 
 

@@ -4,8 +4,8 @@
     x = graph.input("x", "f", ["n"])
     graph.output("y", (x * 2 + 1).op("Sqrt"))
 
-Kinds of values are ``f`` float32, ``h`` float16, ``i`` int64, ``b`` bool and ``u`` uint8. Numbers and arrays become
-constants of the other operand's kind. Only operators of the ``ai.onnx`` domain exist here.
+Kinds of values are ``f`` float32, ``h`` float16, ``i`` int64, ``b`` bool, ``u`` uint8 and ``s`` int8. Numbers and
+arrays become constants of the other operand's kind. Only operators of the ``ai.onnx`` domain exist here.
 """
 
 from __future__ import annotations
@@ -27,8 +27,16 @@ _TYPES = {
     "i": TensorProto.INT64,
     "b": TensorProto.BOOL,
     "u": TensorProto.UINT8,
+    "s": TensorProto.INT8,
 }
-_NUMPY: dict[str, Any] = {"f": np.float32, "h": np.float16, "i": np.int64, "b": np.bool_, "u": np.uint8}
+_NUMPY: dict[str, Any] = {
+    "f": np.float32,
+    "h": np.float16,
+    "i": np.int64,
+    "b": np.bool_,
+    "u": np.uint8,
+    "s": np.int8,
+}
 _COMPARISONS = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "And", "Or", "Not"}
 _INDICES = {"Shape", "Size", "NonZero"}
 Operand: TypeAlias = "Value | float | int | NDArray[Any] | Sequence[float]"
@@ -131,6 +139,13 @@ class Value:
     def size(self, axis: int) -> Value:
         """Length of an axis, (1,)."""
         return self.op("Shape", start=axis, end=axis + 1)
+
+    def rounded(self, low: float, high: float) -> Value:
+        """The nearest of 256 steps between two bounds, which runtimes take as a request to compute in 8 bits."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        step = max(high - low, 1e-6) / 255
+        scale = self.graph.constant(step, "f"), self.graph.constant(round(-low / step), "u")
+        return self.op("QuantizeLinear", *scale, kind="u").op("DequantizeLinear", *scale, kind="f")
 
     def largest(self, count: Value, axis: int) -> tuple[Value, Value]:
         """The ``count`` (1,) largest entries along an axis in falling order, and where they are."""

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from legnet_cli.boxes import Array, from_le90
 from legnet_cli.detectors._mm import quiet
+from legnet_cli.detectors._norm import quicken_norms
 from legnet_cli.detectors.build import build_mmrotate
 from legnet_cli.detectors.checkpoint import State
 from legnet_cli.detectors.oriented_rcnn import MEAN, STD, STRIDE
@@ -53,6 +54,7 @@ class TrainableDetector(nn.Module):
             raise ConfigError(f"mmrotate cannot build this model ({reason}): check its config and overrides") from None
         with quiet():
             self.detector.init_weights()
+        quicken_norms(self.detector)
         self.detector.extract_feat = self._float_features(self.detector.extract_feat)
         for name, values in (("mean", MEAN), ("std", STD)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)

@@ -204,9 +204,10 @@ def _verify(
         logger.warning("no box scores over 0.1 on these tiles, so nothing was compared: give others with --tiles")
     if not parity.passed:
         asked = parity.tolerance
+        matched, boxes = min(zip(parity.matched, parity.boxes, strict=True), key=lambda pair: pair[0] / max(1, pair[1]))
         hint = "give --tiles with imagery like yours, or" if config.precision == "int8" else "report it, or"
         raise DataError(
-            f"{config.out}: not written: {parity.share:.1%} of the boxes agree with PyTorch within IoU {asked.iou} "
+            f"{config.out}: not written: {matched} of {boxes} boxes agree with PyTorch within IoU {asked.iou} "
             f"and score {asked.score}, {asked.share:.0%} are needed: {hint} keep the file with --no-verify"
         )
     return parity, None if config.data is None else _maps(config, path, on_step)

@@ -19,7 +19,7 @@ def keep_freed() -> None:
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another system or allocator
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)  # none at all
 
 
 def peak_mb() -> float:

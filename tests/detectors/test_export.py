@@ -157,8 +157,9 @@ def test_int8_weights_are_int8(checkpoint, tmp_path):
     tiles = [tile(128, 128, seed) for seed in range(2)]
     export_file(checkpoint, tmp_path / "int8.onnx", ExportOptions(precision="int8"), "", tiles)
     model = onnx.load(tmp_path / "int8.onnx")
-    kinds = [tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) == 4]
-    assert kinds.count(onnx.TensorProto.INT8) > 5
+    kinds = {rank: [t.data_type for t in model.graph.initializer if len(t.dims) == rank] for rank in (2, 4)}
+    assert kinds[4].count(onnx.TensorProto.INT8) > 5  # convolutions
+    assert kinds[2].count(onnx.TensorProto.INT8) == 2  # the box head's hidden layers
     assert not [name for name in operators(tmp_path / "int8.onnx") if "." in name]
     assert len(load_detector(tmp_path / "int8.onnx", device="cpu").detect(tiles[0][None])[0]) > 0
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from legnet_cli.boxes import Detections
-from legnet_cli.detectors import loader
+from legnet_cli.detectors import _cpu, loader
 from legnet_cli.detectors.build import build_mmrotate
 from legnet_cli.detectors.checkpoint import ModelCard, save_checkpoint
 from legnet_cli.detectors.fetch import WEIGHTS, WeightFile
@@ -142,6 +142,23 @@ def test_devices(monkeypatch: pytest.MonkeyPatch, name: str, gpus: int, result: 
 )
 def test_precisions(name: str, device: str, result: str) -> None:
     assert choose_precision(name, torch.device(device)) == result
+
+
+@pytest.mark.parametrize(
+    ("facts", "slow"),
+    [
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16", True),
+        ("vendor_id : GenuineIntel\nflags : avx512_bf16 amx_bf16 amx_tile", False),
+        ("vendor_id : AuthenticAMD\nflags : avx512f avx512_bf16", False),
+        ("vendor_id : AuthenticAMD\nflags : avx2", True),
+        ("Features : asimd bf16", False),
+        ("", False),
+    ],
+)
+def test_bf16_where_it_is_slow_is_warned_of(monkeypatch, caplog, facts, slow):
+    monkeypatch.setattr(_cpu, "_facts", lambda: facts)
+    assert choose_precision("bf16", torch.device("cpu")) == "bf16"
+    assert ("more slowly than fp32" in caplog.text) == slow
 
 
 @pytest.mark.parametrize(("name", "message"), [("fp16", "needs a GPU"), ("int8", "choose auto, fp32, bf16, fp16")])
