@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ from legnet_cli.files import atomic_path
 
 if TYPE_CHECKING:
     from legnet_cli.engine.train_steps import Step
+
+logger = logging.getLogger(__name__)
 
 METRICS, CURVES = "metrics.csv", "curves.png"
 _FIXED = ("step", "epoch", "lr", "images_per_second", "waiting", "memory_mb", "map50", "map")
@@ -88,4 +92,12 @@ def _wandb(out: Path) -> Any:  # noqa: ANN401 - an optional package's run
         import wandb
     except ImportError:
         return None
-    return wandb.init(dir=str(out), name=out.name, resume="allow")
+    kept = out / "wandb" / "id.txt"  # a resumed run goes on with its page
+    if not kept.exists():
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(uuid.uuid4().hex[:8])
+    try:
+        return wandb.init(dir=str(out), name=out.name, id=kept.read_text().strip(), resume="allow")
+    except wandb.errors.Error as error:
+        logger.warning("Weights & Biases: %s: this run is not sent there", " ".join(str(error).split()))
+        return None
