@@ -121,7 +121,8 @@ def _show(result: ExportResult) -> None:
     if result.parity is not None:
         _show_parity(console, result.parity, result.maps)
     for path, size in result.files.items():
-        console.print(f"{size / 1e6:.1f} MB → {path}", highlight=False, soft_wrap=True)
+        shown = f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
+        console.print(f"{shown} → {path}", highlight=False, soft_wrap=True)
 
 
 def _show_parity(console: Console, parity: Parity, maps: tuple[float, float] | None) -> None:
@@ -138,8 +139,8 @@ def _show_parity(console: Console, parity: Parity, maps: tuple[float, float] | N
     for name, counts in rows:
         shares = [f"{100 * m / n:.1f} %" if n else "" for m, n in zip(counts, parity.boxes, strict=True)]
         table.add_row(name, *shares)
-    table.add_row("largest difference in score", "", f"{parity.score:.5f}")
-    table.add_row("largest distance of corners, pixels", "", f"{parity.corner:.4f}")
+    table.add_row("largest difference in score", "", f"{parity.score:.1g}")
+    table.add_row("largest distance of corners, pixels", "", f"{parity.corner:.2g}")
     if maps is not None:
         table.add_row("mAP", *(f"{value:.4f}" for value in maps))
     console.print(table)

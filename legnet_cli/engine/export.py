@@ -25,7 +25,7 @@ from legnet_cli.detectors.exported import FORMATS, ExportFacts, filled, is_expor
 from legnet_cli.detectors.fetch import EMBEDDED, fetch
 from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_detector
 from legnet_cli.engine.eval import EvalConfig, evaluate
-from legnet_cli.engine.parity import TOLERANCES, Parity, compare
+from legnet_cli.engine.parity import STRICT, TOLERANCES, Parity, compare
 from legnet_cli.engine.sample_tiles import drawn_tile, read_tiles
 from legnet_cli.engine.stac import stac_path, write_stac
 from legnet_cli.errors import ConfigError, DataError
@@ -202,13 +202,17 @@ def _verify(
     parity = compare(reference, found, tiles, TOLERANCES[config.precision])
     if not any(parity.boxes):
         logger.warning("no box scores over 0.1 on these tiles, so nothing was compared: give others with --tiles")
+    asked = parity.tolerance
+    matched, boxes = min(zip(parity.matched, parity.boxes, strict=True), key=lambda pair: pair[0] / max(1, pair[1]))
     if not parity.passed:
-        asked = parity.tolerance
-        matched, boxes = min(zip(parity.matched, parity.boxes, strict=True), key=lambda pair: pair[0] / max(1, pair[1]))
         hint = "give --tiles with imagery like yours, or" if config.precision == "int8" else "report it, or"
         raise DataError(
             f"{config.out}: not written: {matched} of {boxes} boxes agree with PyTorch within IoU {asked.iou} "
             f"and score {asked.score}, {asked.share:.0%} are needed: {hint} keep the file with --no-verify"
+        )
+    if asked == STRICT and matched < boxes:
+        logger.warning(
+            "%d of %d boxes have no partner: near ties in score, which rounding decides", boxes - matched, boxes
         )
     return parity, None if config.data is None else _maps(config, path, on_step)
 

@@ -32,7 +32,8 @@ class Tolerance:
     share: float
 
 
-STRICT = Tolerance(0.95, 0.01, 1.0)
+# all but near ties, which rounding lets fall either way: a box for another, in the last NMS or among the proposals
+STRICT = Tolerance(0.95, 0.01, 0.99)
 TOLERANCES = {"fp32": STRICT, "fp16": Tolerance(0.9, 0.05, 0.95), "int8": Tolerance(0.5, 0.2, 0.9)}
 
 
