@@ -29,7 +29,9 @@ def random_state(names: Mapping[str, Tensor]) -> State:
     state = {}
     for name, like in names.items():
         if not like.is_floating_point():
-            continue  # a counter of batches
+            if not name.endswith("num_batches_tracked"):
+                state[name] = like  # where S²ANet's filters turn their taps to
+            continue
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         values = rng.standard_normal(like.shape).astype(np.float32)
         if name.endswith("running_var"):

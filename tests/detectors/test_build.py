@@ -11,6 +11,7 @@ from torch import Tensor
 from legnet_cli.boxes import Detections, boxes_to_polygons
 from legnet_cli.detectors.build import MMRotateDetector, build_mmrotate
 from legnet_cli.detectors.checkpoint import infer_recipe
+from legnet_cli.detectors.random_weights import random_checkpoint
 from legnet_cli.detectors.recipes import DETECTORS, RECIPES, get_recipe, model_config
 from legnet_cli.errors import CheckpointError
 
@@ -139,3 +140,9 @@ def test_upstreams_name_of_the_backbone() -> None:
     config = model_config(get_recipe("rotated-fcos/legnet-nano"), 3)
     config["backbone"]["type"] = "LWEGNet"
     build_mmrotate(config)
+
+
+def test_random_weights_fit_every_detector(nano: tuple[str, State]) -> None:
+    recipe = get_recipe(nano[0])
+    classes = len(recipe.dataset.classes)
+    MMRotateDetector(model_config(recipe, classes), random_checkpoint(recipe).state, device=CPU)
