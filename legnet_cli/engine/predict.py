@@ -259,8 +259,8 @@ def _search_scene(
 ) -> SceneResult:
     batch = config.batch or (1 if detector.device.type == "cpu" else 4)
     with job.scene as scene:
-        found = scan(scene, detector, job.tiles, batch, advance)
-        keep = found.scores >= config.score
+        found = scan(scene, detector, job.tiles, batch, advance, config.score)
+        keep = np.ones(len(found), np.bool_)
         if wanted is not None:
             keep &= np.isin(found.labels, wanted)
         if job.aoi is not None:

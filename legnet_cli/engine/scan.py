@@ -50,11 +50,13 @@ def scan(
     tiles: Sequence[Tile],
     batch: int,
     on_tiles: Callable[[int], None] = lambda count: None,
+    lowest: float = 0.0,
 ) -> Detections:
     """Find the objects of ``grid`` in ``tiles``; boxes are in pixels of the grid, best score first.
 
     Tiles without a valid pixel are skipped, and boxes that lie on invalid pixels for more than
     ``1 - VISIBLE_SHARE`` of their area are dropped. ``on_tiles`` is told how many tiles were just finished.
+    Boxes that score less than ``lowest`` are dropped before tiles are merged, where they could displace better ones.
     """
     found: list[Detections] = []
     tile_of: list[NDArray[np.int64]] = []
@@ -62,7 +64,7 @@ def scan(
 
     def search() -> None:
         for (index, _, valid), hits in zip(waiting, detector.detect(_stack(waiting)), strict=True):
-            hits = _drop_invalid(hits, valid)
+            hits = _drop_invalid(hits[hits.scores >= lowest], valid)
             shift = np.array([tiles[index].col, tiles[index].row, 0, 0, 0], np.float64)
             found.append(Detections(hits.boxes + shift, hits.scores, hits.labels))
             tile_of.append(np.full(len(hits), index, np.int64))

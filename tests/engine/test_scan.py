@@ -92,3 +92,17 @@ def test_a_failing_read_stops_the_scan_and_its_threads():
     with pytest.raises(OSError, match="damaged block"):
         scan(Grid(CENTRES, broken=True), Detector(), tile_grid(SIZE, SIZE, 100, 30), 1)
     assert threading.active_count() == before
+
+
+def test_low_scores_do_not_displace_better_boxes_of_other_tiles():
+    class Unsure(Detector):
+        """Finds a square that a border cuts with 0.9, and a whole one with 0.1."""
+
+        def _one(self, bright):
+            found = super()._one(bright)
+            whole = found.boxes[:, 2] == found.boxes[:, 3]
+            return Detections(found.boxes, np.where(whole, 0.1, 0.9).astype(np.float32), found.labels)
+
+    grid, tiles = Grid([(97, 50)]), tile_grid(SIZE, SIZE, 100, 20)
+    assert scan(grid, Unsure(), tiles, 1).scores.tolist() == pytest.approx([0.1])
+    assert scan(grid, Unsure(), tiles, 1, lowest=0.5).scores.tolist() == pytest.approx([0.9])
