@@ -163,10 +163,8 @@ class BoxHead(nn.Module):
         self.fc_reg = nn.Linear(width, 5)
 
     def read_channels_last(self, channels: int) -> None:
-        """Reorder the weights for inputs flattened from (bins, channels) instead of (channels, bins)."""
-        first = cast(WideLinear, self.shared_fcs[0])
-        weight = first.weight.view(len(first.weight), channels, -1).transpose(1, 2).flatten(1)
-        first.weight = nn.Parameter(weight, requires_grad=False)
+        """See :func:`read_channels_last`."""
+        read_channels_last(cast(WideLinear, self.shared_fcs[0]), channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(n, inputs) to float32 logits (n, num_classes + 1), background last, and offsets (n, 5)."""
@@ -174,6 +172,12 @@ class BoxHead(nn.Module):
             x = torch.relu_(layer(x))
         x = x.float()
         return self.fc_cls(x), self.fc_reg(x)
+
+
+def read_channels_last(first: nn.Linear, channels: int) -> None:
+    """Reorder the weights for inputs flattened from (bins, channels) instead of (channels, bins)."""
+    weight = first.weight.view(len(first.weight), channels, -1).transpose(1, 2).flatten(1)
+    first.weight = nn.Parameter(weight, requires_grad=False)
 
 
 class RoIHead(nn.Module):

@@ -17,15 +17,17 @@ import torch
 from numpy.typing import NDArray
 
 from legnet_cli.detectors.checkpoint import Checkpoint
-from legnet_cli.detectors.exported import FORMATS, METADATA_FILE, RT_INFO, ExportFacts, require, to_metadata
-from legnet_cli.detectors.loader import is_fast, network_config
-from legnet_cli.detectors.oriented_rcnn import OrientedRCNN, Precision
+from legnet_cli.detectors.exported import FORMATS, LEAST_SIDE, METADATA_FILE, RT_INFO, ExportFacts, require, to_metadata
+from legnet_cli.detectors.loader import network_config, stock_detector
+from legnet_cli.detectors.recipes import DETECTORS, TITLES
 from legnet_cli.errors import ConfigError, DependencyError
 
 if TYPE_CHECKING:
     import onnx
 
 PRECISIONS = ("fp32", "fp16", "int8")
+EXPORTED = tuple(DETECTORS)
+PROGRAMS = ("oriented-rcnn", "rotated-fcos", "s2anet", "r3det")  # those that .pt2 is for
 _PACKAGES = {".onnx": ("onnx", "onnxruntime"), ".xml": ("onnx", "onnxruntime", "openvino"), ".pt2": ()}
 
 
@@ -65,15 +67,22 @@ def check_export(path: Path, options: ExportOptions) -> None:
         require(package)
 
 
-def check_network(checkpoint: Checkpoint, weights: str) -> None:
-    """Refuse detectors other than Oriented R-CNN.
+def check_network(checkpoint: Checkpoint, weights: str, path: Path) -> None:
+    """Refuse detectors that cannot be written to ``path``.
 
     Raises:
         ConfigError: naming what can be exported.
     """
     card = checkpoint.card
-    if not is_fast(card):
-        raise ConfigError(f"{weights}: {card.recipe} cannot be exported: only Oriented R-CNN can, on any backbone")
+    detector = stock_detector(card)
+    if detector not in EXPORTED:
+        *names, last = (TITLES[name] for name in EXPORTED)
+        ours = f"{', '.join(names)} and {last}"
+        name = card.model["type"] if card.model else card.recipe
+        raise ConfigError(f"{weights}: {name} cannot be exported: only {ours} can, as in the recipes")
+    if path.suffix.lower() == ".pt2" and detector not in PROGRAMS:
+        title, suffixes = TITLES[detector], " or ".join(suffix for suffix in FORMATS if suffix != ".pt2")
+        raise ConfigError(f"{path}: {title} is not exported to .pt2: give --out with {suffixes}")
 
 
 def export_file(
@@ -86,14 +95,15 @@ def export_file(
     """Write the detector to ``path``, whose suffix chooses the format (``exported.FORMATS``).
 
     Args:
-        checkpoint: the weights, of an Oriented R-CNN.
+        checkpoint: the weights, of one of the detectors ``EXPORTED``.
         path: a place that nobody else sees: the file may be half written after an error.
         options: what the file is fixed to.
         source_sha256: of the weight file.
         tiles: RGB images (H, W, 3) whose activations set the ranges of int8.
     """
     config = network_config(checkpoint.card)
-    nms = float(config["test_cfg"]["rcnn"]["nms"]["iou_thr"])
+    rules = config["test_cfg"]
+    nms = float(rules.get("rcnn", rules)["nms"]["iou_thr"])
     size = options.size
     facts = ExportFacts(options.precision, options.score_threshold, nms, options.max_detections, size, source_sha256)
     metadata = to_metadata(checkpoint.card, facts)
@@ -124,34 +134,16 @@ def _onnx_model(
     metadata: dict[str, str],
     tiles: Sequence[NDArray[np.uint8]],
 ) -> onnx.ModelProto:
-    from legnet_cli.detectors.export_dense import export_dense, quantise
-    from legnet_cli.detectors.export_graph import DetectorGraph
+    from legnet_cli.detectors.export_dense import centred, export_dense, quantise
+    from legnet_cli.detectors.export_detectors import detector_graph
 
-    half: Precision = "fp16" if options.precision == "fp16" else "fp32"
-    network = OrientedRCNN(config, checkpoint.state, device="cpu", precision=half)
-    images = [torch.from_numpy(tile[None]) for tile in tiles]
-    ranges = _input_ranges(network, images) if options.precision == "int8" else []
-    dense = export_dense(network, options.size)
+    detector = stock_detector(checkpoint.card)
+    assert detector is not None
+    graph = detector_graph(detector, config, checkpoint.state, options, tiles)
+    model = export_dense(graph.dense, options.size)
     if options.precision == "int8":
-        dense = quantise(dense, [network.prepare(image).numpy() for image in images])
-    return DetectorGraph(network, options, ranges).build(dense, metadata)
-
-
-def _input_ranges(network: OrientedRCNN, images: Sequence[torch.Tensor]) -> list[tuple[float, float]]:
-    """Least and largest input of each hidden layer of the box head on images (1, H, W, 3)."""
-    ranges = []
-    for layer in network.roi_head.bbox_head.shared_fcs:
-        seen: list[float] = []
-
-        def look(_: torch.nn.Module, inputs: tuple[torch.Tensor], seen: list[float] = seen) -> None:
-            seen.extend(extreme.item() for extreme in inputs[0].aminmax())
-
-        ranges.append((layer.register_forward_pre_hook(look), seen))
-    for image in images:
-        network.detect(image)
-    for handle, _ in ranges:
-        handle.remove()
-    return [(min(seen, default=0.0), max(seen, default=0.0)) for _, seen in ranges]
+        model = quantise(model, graph.dense.precise, [centred(tile) for tile in tiles])
+    return graph.build(model, metadata)
 
 
 def _save_onnx(model: onnx.ModelProto, path: Path, *, simplify: bool) -> None:
@@ -186,8 +178,9 @@ def _write_program(checkpoint: Checkpoint, path: Path, options: ExportOptions, m
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer's of itself
             logging.disable(logging.WARNING)
-            program = export_program(checkpoint, options)
-            torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(metadata)})
+            program, side = export_program(checkpoint, options)
+            facts = {**metadata, LEAST_SIDE: str(side)}
+            torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(facts)})
     except (RuntimeError, ValueError, TypeError, AssertionError, ImportError) as error:
         reason = " ".join(str(error).split())[:160]
         mend = "update torch, or export to .onnx"

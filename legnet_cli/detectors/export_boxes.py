@@ -1,4 +1,4 @@
-"""The box arithmetic of Oriented R-CNN as ONNX operators: what ``_rcnn.py`` and ``ops`` do in PyTorch.
+"""The box arithmetic of the detectors as ONNX operators: what ``_rcnn.py`` and ``ops`` do in PyTorch.
 
 Boxes are ``cx, cy, w, h, angle`` in pixels and radians, ``le90``. Sizes that depend on the image stay dynamic, and
 no step holds a number for each pair of boxes: memory is bounded by blocks.
@@ -21,6 +21,13 @@ _TINY = 1e-30
 def le90(angle: Value) -> Value:
     """The same direction, as an angle in [-pi/2, pi/2)."""
     return angle - ((angle + math.pi / 2) * (1 / math.pi)).op("Floor") * math.pi
+
+
+def to_le90(boxes: Sequence[Value]) -> list[Value]:
+    """Five columns of boxes whose ``angle`` turns the side called w, as the same rectangles in ``le90``."""
+    cx, cy, w, h, angle = boxes
+    angle = le90((w < h).where(angle + math.pi / 2, angle))
+    return [cx, cy, w.op("Max", h), w.op("Min", h), angle]
 
 
 def decode_midpoint_offsets(centre: Value, size: Value, offsets: Value) -> list[Value]:
@@ -52,18 +59,33 @@ def length(x: Value, y: Value) -> Value:
     return (x * x + y * y).op("Sqrt")
 
 
-def decode_box_offsets(boxes: Sequence[Value], offsets: Sequence[Value], height: Value, width: Value) -> list[Value]:
-    """Boxes moved and resized by offsets, all five columns (n,); centres stay inside ``height`` × ``width`` (1,)."""
+def decode_upright(centre: Value, size: Value, offsets: Value, height: Value, width: Value) -> list[Value]:
+    """Columns x1, y1, x2, y2 (...) from anchors (..., 2), (..., 2) and offsets (..., 4), inside the image."""
+    dx, dy, dw, dh = offsets.columns(-1, 4)
+    (x, y), (anchor_w, anchor_h) = centre.columns(-1, 2), size.columns(-1, 2)
+    cx, cy = x + anchor_w * dx, y + anchor_h * dy
+    half_w = anchor_w * dw.clip(-MAX_LOG_RATIO, MAX_LOG_RATIO).op("Exp") * 0.5
+    half_h = anchor_h * dh.clip(-MAX_LOG_RATIO, MAX_LOG_RATIO).op("Exp") * 0.5
+    ends = [cx - half_w, cy - half_h, cx + half_w, cy + half_h]
+    zero, limits = cx.graph.constant(0.0, "f"), [side.cast("f") for side in (width, height)]
+    return [end.clip(zero, limits[axis % 2]) for axis, end in enumerate(ends)]
+
+
+def decode_box_offsets(boxes: Sequence[Value], offsets: Sequence[Value]) -> list[Value]:
+    """Boxes moved and resized by offsets in the box's own axes, all five columns (n,)."""
     (cx, cy, w, h, angle), (dx, dy, dw, dh, da) = boxes, offsets
     along, across, cos, sin = dx * w, dy * h, angle.op("Cos"), angle.op("Sin")
-    zero = cx.graph.constant(0.0, "f")
-    cx = (cx + along * cos - across * sin).clip(zero, width.cast("f") - 1.0)
-    cy = (cy + along * sin + across * cos).clip(zero, height.cast("f") - 1.0)
+    cx, cy = cx + along * cos - across * sin, cy + along * sin + across * cos
     w = w * dw.clip(-MAX_LOG_RATIO, MAX_LOG_RATIO).op("Exp")
     h = h * dh.clip(-MAX_LOG_RATIO, MAX_LOG_RATIO).op("Exp")
-    angle = angle + da
-    angle = le90((w > h).where(angle, angle + math.pi / 2))
-    return [cx, cy, w.op("Max", h), w.op("Min", h), angle]
+    return to_le90([cx, cy, w, h, angle + da])
+
+
+def clip_centres(boxes: Sequence[Value], height: Value, width: Value) -> list[Value]:
+    """Five columns of boxes whose centres are kept inside ``height`` × ``width`` (1,)."""
+    cx, cy, *rest = boxes
+    zero = cx.graph.constant(0.0, "f")
+    return [cx.clip(zero, width.cast("f") - 1.0), cy.clip(zero, height.cast("f") - 1.0), *rest]
 
 
 def bounds(boxes: Sequence[Value]) -> list[Value]:

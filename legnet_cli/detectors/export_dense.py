@@ -1,11 +1,11 @@
-"""The convolutions of Oriented R-CNN as an ONNX model, in float32, float16 or int8: what PyTorch exports well."""
+"""The convolutions of a detector as an ONNX model, in float32, float16 or int8: what PyTorch exports well."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,32 +20,57 @@ from legnet_cli.backbones.unravelnet import MediumRangeAttention, PointAttention
 from legnet_cli.detectors._fold import fold_after
 from legnet_cli.detectors._rcnn import MergedLevel
 from legnet_cli.detectors.onnx_builder import OPSET
-from legnet_cli.detectors.oriented_rcnn import STRIDE, OrientedRCNN
+from legnet_cli.detectors.oriented_rcnn import MEAN, STRIDE, OrientedRCNN
 
 _INT8_PRODUCTS = 256  # of a filter: 3 × 3 windows of 29 channels and more
 
 
 class Dense(nn.Module):
-    """The convolutions: centred images (B, 3, H, W) to pyramid levels, then logits, then offsets of anchors.
+    """What PyTorch exports of a detector: centred images (B, 3, H, W), sides multiples of 32, to maps.
 
-    Takes over the modules of ``network`` and rewrites some of them into what exporters know; outputs stay the same.
+    Attributes:
+        names: of the outputs.
+        dtype: of the images.
+        precise: those outputs whose last convolutions stay in float32 beside int8 ones.
+    """
+
+    names: list[str]
+    dtype: torch.dtype
+    precise: set[str]
+
+    def kinds(self) -> dict[str, str]:
+        """Outputs and their kinds, as of :mod:`onnx_builder`."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def _make_plain(self) -> None:
+        """Rewrite modules into what exporters know; outputs stay the same."""
+        for owner in list(self.modules()):
+            for name, module in list(owner.named_children()):
+                plain = next((new for old, new in _PLAIN.items() if isinstance(module, old)), None)
+                if plain is not None:
+                    owner.add_module(name, plain(module))
+        self.eval().requires_grad_(False)
+
+
+class OrientedDense(Dense):
+    """Oriented R-CNN's: pyramid levels, then logits, then offsets of anchors.
+
+    Takes over the modules of ``network``.
     """
 
     def __init__(self, network: OrientedRCNN) -> None:
         super().__init__()
         self.backbone, self.neck, self.rpn_head = network.backbone, network.neck, network.rpn_head
-        for owner in list(self.modules()):
-            for name, module in list(owner.named_children()):
-                if isinstance(module, MergedLevel):
-                    owner.add_module(name, _WholeLevel(module))
-                elif isinstance(module, MediumRangeAttention):
-                    owner.add_module(name, _FixedAttention(module))
-                elif isinstance(module, EdgeGuidedAttention):
-                    owner.add_module(name, _PlainGuided(module))
-                elif isinstance(module, PointAttention):
-                    owner.add_module(name, _PlainPoint(module))
+        self._make_plain()
         self.extra, self.neck.extra = self.neck.extra, 0
-        self.eval().requires_grad_(False)
+        self.dtype = network.dtype
+        levels, logits, offsets = level_names(len(network.cfg["rpn_head"]["anchor_generator"]["strides"]))
+        self.names, self.precise = [*levels, *logits, *offsets], {*logits, *offsets}
+
+    def kinds(self) -> dict[str, str]:
+        """As of :class:`Dense`."""
+        return dict.fromkeys(self.names, "h" if self.dtype == torch.float16 else "f")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
@@ -121,10 +146,24 @@ class _PlainPoint(nn.Module):
         return x + x * torch.sigmoid(self.inner.p_conv(x))
 
 
-def dense_names(levels: int) -> tuple[list[str], list[str], list[str]]:
-    """Names of the dense model's outputs: levels, logits, offsets."""
-    levels_, logits, offsets = ([f"{kind}{i}" for i in range(levels)] for kind in ("level", "logits", "offsets"))
-    return levels_, logits, offsets
+_PLAIN: dict[type[nn.Module], Callable[..., nn.Module]] = {
+    MergedLevel: _WholeLevel,
+    MediumRangeAttention: _FixedAttention,
+    EdgeGuidedAttention: _PlainGuided,
+    PointAttention: _PlainPoint,
+}
+
+
+def level_names(levels: int, *kinds: str) -> list[list[str]]:
+    """Names of outputs, one for each level of each kind: ``level``, ``logits`` and ``offsets`` unless given."""
+    return [[f"{kind}{i}" for i in range(levels)] for kind in kinds or ("level", "logits", "offsets")]
+
+
+def centred(tile: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """An RGB image (H, W, 3) as a :class:`Dense` takes it, (1, 3, H', W')."""
+    height, width = tile.shape[:2]
+    x = np.pad(tile - np.array(MEAN, np.float32), [(0, -height % STRIDE), (0, -width % STRIDE), (0, 0)])
+    return np.ascontiguousarray(x.transpose(2, 0, 1)[None], np.float32)
 
 
 def padded(size: tuple[int, int]) -> tuple[int, int]:
@@ -132,18 +171,15 @@ def padded(size: tuple[int, int]) -> tuple[int, int]:
     return size[0] + -size[0] % STRIDE, size[1] + -size[1] % STRIDE
 
 
-def export_dense(network: OrientedRCNN, size: tuple[int, int] | None) -> onnx.ModelProto:
-    """The convolutions of ``network``, which is used up, as a model of ``x``: (B, 3, H, W), sides multiples of 32.
+def export_dense(dense: Dense, size: tuple[int, int] | None) -> onnx.ModelProto:
+    """``dense`` as a model of ``x``: (B, 3, H, W), sides multiples of 32.
 
     Args:
-        network: on the CPU, in the precision wanted.
+        dense: on the CPU, in the precision wanted.
         size: height and width of the only image it takes; None for any number of any size.
     """
-    with torch.no_grad():
-        dense = Dense(network)
-    levels = len(network.cfg["rpn_head"]["anchor_generator"]["strides"])
     batch, height, width = (1, *padded(size)) if size else (2, 128, 192)
-    x = torch.zeros(batch, 3, height, width, dtype=network.dtype)
+    x = torch.zeros(batch, 3, height, width, dtype=dense.dtype)
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # that this exporter is the older one: it needs no further package
         torch.onnx.export(
@@ -151,7 +187,7 @@ def export_dense(network: OrientedRCNN, size: tuple[int, int] | None) -> onnx.Mo
             (x,),
             str(Path(folder, "dense.onnx")),
             input_names=["x"],
-            output_names=[name for part in dense_names(levels) for name in part],
+            output_names=dense.names,
             opset_version=OPSET,
             dynamo=False,
             dynamic_axes=None if size else {"x": {0: "batch", 2: "height", 3: "width"}},
@@ -159,14 +195,15 @@ def export_dense(network: OrientedRCNN, size: tuple[int, int] | None) -> onnx.Mo
         return onnx.load(str(Path(folder, "dense.onnx")))
 
 
-def quantise(model: onnx.ModelProto, images: list[NDArray[np.float32]]) -> onnx.ModelProto:
+def quantise(model: onnx.ModelProto, precise: set[str], images: list[NDArray[np.float32]]) -> onnx.ModelProto:
     """``model`` with its convolutions in int8: weights by output channel, activations by the range seen on ``images``.
 
     Convolutions that sum up few products stay in float32: they cost little, and 8 bits of their narrow inputs cost
-    most of the accuracy. So do the proposal network's outputs.
+    most of the accuracy. So do those that outputs come out of.
 
     Args:
         model: of :func:`export_dense`, in float32.
+        precise: names of these outputs.
         images: what it is fed with, (1, 3, H, W) each.
     """
     from onnxruntime import quantization
@@ -182,7 +219,6 @@ def quantise(model: onnx.ModelProto, images: list[NDArray[np.float32]]) -> onnx.
             image = next(self._rest, None)
             return None if image is None else {"x": image}
 
-    ends = {name for part in dense_names(len(model.graph.output) // 3)[1:] for name in part}
     products = {tensor.name: int(np.prod(tensor.dims[1:])) for tensor in model.graph.initializer}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     narrow = [node.name for node in convolutions if products.get(node.input[1], 0) < _INT8_PRODUCTS]
@@ -198,7 +234,7 @@ def quantise(model: onnx.ModelProto, images: list[NDArray[np.float32]]) -> onnx.
                 Reader(),
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=["Conv"],
-                nodes_to_exclude=narrow + _before(model, ends),
+                nodes_to_exclude=narrow + _before(model, precise),
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
@@ -213,7 +249,7 @@ def quantise(model: onnx.ModelProto, images: list[NDArray[np.float32]]) -> onnx.
 def _before(model: onnx.ModelProto, outputs: set[str]) -> list[str]:
     """Names of the convolutions that the named outputs come out of, without another one in between."""
     makers = {name: node for node in model.graph.node for name in node.output}
-    found, waiting = [], list(outputs)
+    found, waiting, seen = [], list(outputs), set(outputs)
     while waiting:
         node = makers.get(waiting.pop())
         if node is None:
@@ -221,5 +257,6 @@ def _before(model: onnx.ModelProto, outputs: set[str]) -> list[str]:
         if node.op_type == "Conv":
             found.append(node.name)
         else:
-            waiting.extend(node.input)
+            waiting.extend(set(node.input) - seen)
+            seen.update(node.input)
     return found

@@ -1,4 +1,4 @@
-"""Oriented R-CNN as a ``torch.export`` program: the boxes of ``OrientedRCNN`` without loops over data in Python.
+"""Detectors as ``torch.export`` programs: their boxes without loops over data in Python.
 
 Every list has a fixed length where that is possible (2,000 anchors a level, 2,000 proposals an image, those that are
 none marked by a logit of minus infinity); suppression runs to its fixed point in a ``while_loop``. The program needs
@@ -7,8 +7,9 @@ PyTorch alone, not this package.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import cast
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +22,14 @@ from legnet_cli.detectors._rcnn import (
     bounds,
     decode_box_offsets,
     decode_midpoint_offsets,
+    le90,
     pyramid_level,
 )
 from legnet_cli.detectors.checkpoint import Checkpoint
 from legnet_cli.detectors.export import ExportOptions
-from legnet_cli.detectors.export_dense import Dense
-from legnet_cli.detectors.exported import PROGRAM_SIDE
-from legnet_cli.detectors.loader import network_config
+from legnet_cli.detectors.export_dense import Dense, OrientedDense
+from legnet_cli.detectors.export_heads import ONE_STAGE, OneStageDense
+from legnet_cli.detectors.loader import network_config, stock_detector
 from legnet_cli.detectors.oriented_rcnn import MEAN, STRIDE, OrientedRCNN, scaled
 from legnet_cli.ops.iou import Rectangles, overlap_at_once
 from legnet_cli.ops.nms import reach_of
@@ -41,31 +43,99 @@ class Program(nn.Module):
     """uint8 RGB images (B, H, W, 3) to boxes (n, 5), scores (n,), labels (n,) and image numbers (n,).
 
     Args:
-        network: its modules are taken over.
+        config: mmrotate model dict.
+        dense: convolutions.
         options: thresholds.
     """
 
     mean: Tensor
 
-    def __init__(self, network: OrientedRCNN, options: ExportOptions) -> None:
+    def __init__(self, config: Mapping[str, Any], dense: Dense, options: ExportOptions) -> None:
         super().__init__()
-        self.cfg, self.options = network.cfg, options
-        self.dense, self.head = Dense(network), network.roi_head.bbox_head
+        self.cfg, self.options, self.dense = config, options, dense
         self.register_buffer("mean", torch.tensor(MEAN), persistent=False)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """See the class."""
+    def maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Outputs of the convolutions."""
         _, height, width, _ = images.shape
         x = (images.float() - self.mean).permute(0, 3, 1, 2)
         # written so that the padded sides are seen to be multiples
         right, below = ((size + STRIDE - 1) // STRIDE * STRIDE - size for size in (width, height))
-        x = functional.pad(x, (0, right, 0, below))
-        maps = self.dense(x)
+        found: tuple[Tensor, ...] = self.dense(functional.pad(x, (0, right, 0, below)))
+        return found
+
+    def select(
+        self, boxes: Tensor, image: Tensor, scores: Tensor, label: Tensor, classes: int, batch: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Final boxes, scores, labels and images of candidates (n,), of ``batch`` images."""
+        scores, order = scores.sort(descending=True, stable=True)
+        boxes, image, label = boxes[order], image[order], label[order]
+        rules = self.cfg["test_cfg"]
+        keep = _suppress_rotated(boxes, image * classes + label, rules.get("rcnn", rules)["nms"]["iou_thr"])
+        mine = (torch.arange(batch, device=image.device)[:, None] == image) & keep
+        mine = mine & (mine.long().cumsum(1) <= self.options.max_detections)
+        number, position = mine.nonzero().unbind(1)
+        return boxes[position], scores[position], label[position], number
+
+
+class OneStageProgram(Program):
+    """A detector with one box a pixel: see :mod:`export_one_stage`."""
+
+    dense: OneStageDense
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See :class:`Program`."""
+        batch, height, width, _ = images.shape
+        maps, kinds = self.maps(images), len(self.dense.outputs)
+        count = len(maps) // kinds
+        levels = [self._best([maps[kind * count + level] for kind in range(kinds)]) for level in range(count)]
+        scores, boxes, *factor = (torch.cat(part, 1) for part in zip(*levels, strict=True))
+        image, pixel, label = (scores > self.options.score_threshold).nonzero().unbind(1)
+        found, boxes = scores[image, pixel, label], boxes[image, pixel]
+        for values in factor:
+            found = found * values[image, pixel]
+        cx, cy, w, h, angle = boxes.unbind(1)
+        if self.dense.clip_centres:
+            cx, cy = cx.clamp(0, width - 1), cy.clamp(0, height - 1)
+        angle = le90(torch.where(w < h, angle + math.pi / 2, angle))
+        boxes = torch.stack([cx, cy, torch.maximum(w, h), torch.minimum(w, h), angle], 1)
+        return self.select(boxes, image, found, label, self.dense.classes, batch)
+
+    def _best(self, level: list[Tensor]) -> list[Tensor]:
+        """Of maps (B, N, ...), the ``nms_pre`` pixels with the highest scores; scores of 0 where there are no more."""
+        most = self.cfg["test_cfg"]["nms_pre"]
+        scores = level[0] * level[2][..., None] if len(level) > 2 else level[0]
+        best = functional.pad(scores.amax(-1), (0, most), value=-1.0)
+        index = best.topk(most)[1]
+        parts = [level[0], *(part if part.ndim == 3 else part[..., None] for part in level[1:])]
+        padded = (functional.pad(part, (0, 0, 0, most)) for part in parts)
+        chosen = [part.gather(1, index[..., None].expand(-1, -1, part.shape[2])) for part in padded]
+        return [*chosen[:2], *(part[..., 0] for part in chosen[2:])]
+
+
+class OrientedProgram(Program):
+    """Oriented R-CNN.
+
+    Args:
+        network: its modules are taken over.
+        options: thresholds.
+    """
+
+    def __init__(self, network: OrientedRCNN, options: ExportOptions) -> None:
+        super().__init__(network.cfg, OrientedDense(network), options)
+        self.head = network.roi_head.bbox_head
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See :class:`Program`."""
+        maps = self.maps(images)
+        batch, height, width, _ = images.shape
         count = len(maps) // 3
         rois, image = self.propose(maps[count : 2 * count], maps[2 * count :])
-        pooled = self.pool(maps[:count], rois, image)
-        logits, offsets = self.classify(pooled)
-        return self.select(rois, image, logits, offsets, images)
+        scores, offsets = self.classify(self.pool(maps[:count], rois, image))
+        head = self.cfg["roi_head"]["bbox_head"]
+        boxes = decode_box_offsets(rois, scaled(offsets, head["bbox_coder"]), height, width)
+        roi, label = (scores > self.options.score_threshold).nonzero().unbind(1)
+        return self.select(boxes[roi], image[roi], scores[roi, label], label, head["num_classes"], batch)
 
     def propose(self, logits: Sequence[Tensor], offsets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Proposals (r, 5) of all images, best first, and their images (r,)."""
@@ -128,24 +198,6 @@ class Program(nn.Module):
             x = torch.relu(functional.linear(x, layer.weight, layer.bias))
         return self.head.fc_cls(x).softmax(1)[:, :-1], self.head.fc_reg(x)
 
-    def select(
-        self, rois: Tensor, image: Tensor, scores: Tensor, offsets: Tensor, images: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Final boxes, scores, labels and images."""
-        batch, height, width, _ = images.shape
-        head = self.cfg["roi_head"]["bbox_head"]
-        boxes = decode_box_offsets(rois, scaled(offsets, head["bbox_coder"]), height, width)
-        roi, label = (scores > self.options.score_threshold).nonzero().unbind(1)
-        found, order = scores[roi, label].sort(descending=True, stable=True)
-        roi, label = roi[order], label[order]
-        boxes, image = boxes[roi], image[roi]
-        group = image * head["num_classes"] + label
-        keep = _suppress_rotated(boxes, group, self.cfg["test_cfg"]["rcnn"]["nms"]["iou_thr"])
-        mine = (torch.arange(batch, device=image.device)[:, None] == image) & keep
-        mine = mine & (mine.long().cumsum(1) <= self.options.max_detections)
-        number, position = mine.nonzero().unbind(1)
-        return boxes[position], found[position], label[position], number
-
 
 def _suppress_upright(ends: Tensor, threshold: float) -> Tensor:
     """Which of ranked upright boxes (B, k, 4) are kept: (B, k)."""
@@ -203,19 +255,35 @@ def _fixed_point(like: Tensor, better: Tensor, worse: Tensor) -> Tensor:
     return loop(going, turn, (*start, better, worse))[1]
 
 
-def export_program(checkpoint: Checkpoint, options: ExportOptions) -> ExportedProgram:
-    """The program of a detector; sizes are dynamic unless ``options.size`` fixes them."""
-    network = OrientedRCNN(network_config(checkpoint.card), checkpoint.state, device="cpu")
+def coarsest_stride(config: Mapping[str, Any]) -> int:
+    """Image pixels to a pixel of the pyramid's last level, by the head that reads it."""
+    head = config.get("rpn_head") or config.get("fam_head") or config["bbox_head"]
+    return int((head.get("strides") or head["anchor_generator"]["strides"])[-1])
+
+
+def export_program(checkpoint: Checkpoint, options: ExportOptions) -> tuple[ExportedProgram, int]:
+    """The program of a detector, and the shortest side it takes: every level has two pixels at least.
+
+    Sizes are dynamic unless ``options.size`` fixes them.
+    """
+    config, detector = network_config(checkpoint.card), stock_detector(checkpoint.card)
     with torch.no_grad():
-        model = Program(network, options).eval()
+        model: Program
+        if detector in ONE_STAGE:
+            model = OneStageProgram(config, ONE_STAGE[detector](config, checkpoint.state, torch.float32), options)
+        else:
+            model = OrientedProgram(OrientedRCNN(config, checkpoint.state, device="cpu"), options)
+        model.eval()
         height, width = options.size or (256, 320)
         images = torch.zeros(1 if options.size else 2, height, width, 3, dtype=torch.uint8)
-        sizes = {0: Dim("batch"), 1: Dim("height", min=PROGRAM_SIDE), 2: Dim("width", min=PROGRAM_SIDE)}
+        least = coarsest_stride(config) + 1
+        sizes = {0: Dim("batch"), 1: Dim("height", min=least), 2: Dim("width", min=least)}
         # what the tracer cannot prove of sides that are multiples of 32 is checked when the program runs
-        return torch.export.export(
+        program = torch.export.export(
             model,
             (images,),
             dynamic_shapes=None if options.size else (sizes,),
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
+        return program, least

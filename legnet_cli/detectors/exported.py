@@ -31,7 +31,7 @@ OUTPUTS = ("boxes", "scores", "labels", "batch")
 FORMAT_VERSION = 1
 METADATA_FILE = "legnet.json"  # inside a .pt2
 RT_INFO = "legnet"  # section of an OpenVINO model's runtime information
-PROGRAM_SIDE = 65  # pixels: smaller images are filled up for a .pt2, whose pyramid levels have two pixels at least
+LEAST_SIDE = "least_side"  # key of a .pt2: pixels; smaller images are filled up, so that each level has two pixels
 _MEND = "run `uv sync --extra export`, or with pip install '.[export]' in place of '.'"
 
 Images: TypeAlias = NDArray[np.uint8]
@@ -143,9 +143,13 @@ class Exported:
         """Detections in each image, as of ``OrientedRCNN.detect``."""
         pixels = images.cpu().numpy()
         if self.facts.size is None:
-            return _split(self.run(pixels), len(pixels), score_threshold, max_detections)
+            return _split(self.run(pixels), len(pixels), self._lowest(score_threshold), max_detections)
         parts = [self._fixed(pixels[i : i + 1], score_threshold, max_detections) for i in range(len(pixels))]
         return [found for part in parts for found in part]
+
+    def _lowest(self, score_threshold: float) -> float:
+        """What scores must exceed; the file's own threshold may be on what scores were before a factor (FCOS)."""
+        return score_threshold if score_threshold > self.facts.score_threshold else -1.0
 
     def _fixed(self, image: Images, score_threshold: float, max_detections: int) -> list[Detections]:
         """The only size there is: a smaller image is filled up with the mean colour."""
@@ -157,8 +161,11 @@ class Exported:
                 f"the weights take images of {wide} × {high} pixels, not {width} × {height}: "
                 f"give --tile {min(self.facts.size)}, or export without --size"
             )
-        image = filled(image, self.facts.size)
-        found = _split(self.run(image), 1, score_threshold, max_detections)[0]
+        whole = (height, width) == self.facts.size
+        image = image if whole else filled(image, self.facts.size)
+        found = _split(self.run(image), 1, self._lowest(score_threshold), max_detections)[0]
+        if whole:  # centres beyond the border included, as some detectors give
+            return [found]
         return [found[(found.boxes[:, 0] < width) & (found.boxes[:, 1] < height)]]
 
 
@@ -270,11 +277,12 @@ def _open_program(path: Path, device: torch.device, _: bool) -> tuple[Mapping[st
     try:
         module = torch.export.load(path, extra_files=extra).module().to(device)
         metadata = json.loads(extra[METADATA_FILE])
+        least = int(metadata.get(LEAST_SIDE, 65))  # files before that key were of Oriented R-CNN
     except Exception as error:  # a damaged archive makes it fail in any way it likes
         raise _damaged(path, error) from None
 
     def run(images: Images) -> list[NDArray[Any]]:
-        height, width = (max(side, PROGRAM_SIDE) for side in images.shape[1:3])
+        height, width = (max(side, least) for side in images.shape[1:3])
         if (height, width) != images.shape[1:3]:
             images = filled(images, (height, width))
         with torch.inference_mode():

@@ -18,7 +18,7 @@ from legnet_cli.detectors._cpu import fast_products, slow_bf16
 from legnet_cli.detectors.checkpoint import Checkpoint, ModelCard, read_checkpoint
 from legnet_cli.detectors.exported import is_exported, open_exported
 from legnet_cli.detectors.fetch import WEIGHTS, Progress, fetch
-from legnet_cli.detectors.recipes import get_recipe, model_config
+from legnet_cli.detectors.recipes import BACKBONES, DETECTORS, get_recipe, model_config
 from legnet_cli.errors import CheckpointError, ConfigError, DependencyError
 
 logger = logging.getLogger(__name__)
@@ -278,16 +278,19 @@ def network_config(card: ModelCard) -> dict[str, Any]:
 
 def is_fast(card: ModelCard) -> bool:
     """Whether the network is one that ``OrientedRCNN`` runs: a card's model may have other heads."""
-    return network_config(card)["type"] == "OrientedRCNN" and (card.model is None or _is_stock(card.model))
+    return network_config(card)["type"] == "OrientedRCNN" and stock_detector(card) is not None
 
 
-def _is_stock(model: Mapping[str, Any]) -> bool:
-    """Whether ``model`` is an Oriented R-CNN that differs from a recipe's in numbers alone."""
-    from legnet_cli.detectors.recipes import BACKBONES
-
-    backbone = model["backbone"]
-    size = next((b for b in BACKBONES.values() if b.kind == backbone["type"]), None)
-    return size is not None and _shape(model) == _shape(model_config(get_recipe(f"oriented-rcnn/{size.name}"), 1))
+def stock_detector(card: ModelCard) -> str | None:
+    """Which of ``recipes.DETECTORS`` the network is: its model may differ from a recipe's in numbers alone."""
+    if card.model is None:
+        return get_recipe(card.recipe).detector
+    kind = card.model["backbone"]["type"]
+    size = next((b for b in BACKBONES.values() if b.kind == kind), None)
+    if size is None:
+        return None
+    shape = _shape(card.model)
+    return next((d for d in DETECTORS if _shape(model_config(get_recipe(f"{d}/{size.name}"), 1)) == shape), None)
 
 
 def _shape(node: Any) -> Any:  # noqa: ANN401

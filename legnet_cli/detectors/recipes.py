@@ -148,6 +148,15 @@ DETECTORS = {
     "r3det": "r3det_r50_fpn_1x_dota_oc",
 }
 
+TITLES = {
+    "oriented-rcnn": "Oriented R-CNN",
+    "roi-transformer": "RoI Transformer",
+    "rotated-faster-rcnn": "Rotated Faster R-CNN",
+    "rotated-fcos": "Rotated FCOS",
+    "s2anet": "S2ANet",
+    "r3det": "R3Det",
+}
+
 
 def _row(detector: str, backbone: str, dataset: str = "dota10", **values: Any) -> Recipe:  # noqa: ANN401
     return Recipe(detector, BACKBONES[backbone], DATASETS[dataset], **values)

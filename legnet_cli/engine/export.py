@@ -135,7 +135,7 @@ def export(
     )
     _check(config, options)
     checkpoint = load_checkpoint(config.weights, progress=on_download)
-    check_network(checkpoint, config.weights)
+    check_network(checkpoint, config.weights, config.out)
     tiles = _tiles(config, checkpoint.card)
     with atomic_path(config.out) as scratch:
         scratch.parent.mkdir(exist_ok=True)

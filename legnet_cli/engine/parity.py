@@ -16,6 +16,8 @@ from legnet_cli.ops.iou import rotated_iou
 CONFIDENT = 0.1  # boxes over this score are compared
 _SAME_OBJECT = 0.5  # IoU from which two boxes are taken for one, to tell how far they are apart
 
+_LEAST = np.array([-np.inf, -np.inf, 1.0, 1.0, -np.inf])  # of a box's columns
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -90,8 +92,12 @@ def compare(
 
 
 def _nearness(one: Detections, two: Detections) -> tuple[Array, Array]:
-    """IoU, 0 between classes, and differences in score of all boxes of ``one`` and ``two``, both (n, m)."""
-    iou = rotated_iou(torch.from_numpy(one.boxes), torch.from_numpy(two.boxes)).numpy()
+    """IoU, 0 between classes, and differences in score of all boxes of ``one`` and ``two``, both (n, m).
+
+    Sides under a pixel are taken for one: a box without area overlaps nothing, not even itself.
+    """
+    sides = [torch.from_numpy(np.maximum(found.boxes, _LEAST)) for found in (one, two)]
+    iou = rotated_iou(*sides).numpy()
     gap = np.abs(one.scores[:, None].astype(np.float64) - two.scores)
     return np.where(one.labels[:, None] == two.labels, iou, 0.0), gap
 

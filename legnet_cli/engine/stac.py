@@ -10,7 +10,7 @@ from typing import Any
 
 from legnet_cli.detectors.checkpoint import ModelCard
 from legnet_cli.detectors.exported import ExportFacts
-from legnet_cli.detectors.recipes import get_recipe
+from legnet_cli.detectors.recipes import TITLES, get_recipe
 
 SUFFIX = ".stac.json"
 _EXTENSIONS = ("https://stac-extensions.github.io/mlm/v1.4.0/schema.json",)
@@ -72,7 +72,7 @@ def _model(card: ModelCard, facts: ExportFacts, parameters: int, framework: str,
     recipe = get_recipe(card.recipe)
     return {
         "mlm:name": card.name,
-        "mlm:architecture": f"Oriented R-CNN, {recipe.backbone.name}",
+        "mlm:architecture": f"{TITLES[recipe.detector]}, {recipe.backbone.name}",
         "mlm:tasks": ["object-detection"],
         "mlm:framework": framework,
         "mlm:framework_version": version,

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ import torch
 
 from legnet_cli.detectors import export_boxes, exported
 from legnet_cli.detectors.export import ExportOptions, check_export, check_network, export_file, operators
-from legnet_cli.detectors.export_dense import export_dense
+from legnet_cli.detectors.export_dense import OrientedDense, export_dense
 from legnet_cli.detectors.exported import OUTPUTS, filled, require
 from legnet_cli.detectors.fetch import EMBEDDED
 from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_detector
@@ -190,7 +191,7 @@ def test_convolutions_of_both_backbones(kind):
     config["backbone"] = {"type": kind, "stem_dim": 16, "depths": (1, 1, 1, 1)}
     torch.manual_seed(0)
     state = {k: 0.1 * torch.randn(s) if len(s) != 1 else 0.5 + torch.rand(s) for k, s in shapes(config).items()}
-    dense = export_dense(OrientedRCNN(config, state, device="cpu"), None)
+    dense = export_dense(OrientedDense(OrientedRCNN(config, state, device="cpu")), None)
     network = OrientedRCNN(config, state, device="cpu")
     session = onnxruntime.InferenceSession(dense.SerializeToString(), providers=["CPUExecutionProvider"])
     for height, width in ((96, 160), (32, 64))[: 1 if kind == "UnravelNet" else 2]:
@@ -258,9 +259,10 @@ def test_wrong_options(tmp_path, suffix, options, error, message):
 
 
 def test_other_detectors_are_refused(checkpoint):
-    other = replace(checkpoint, card=replace(checkpoint.card, recipe="rotated-fcos/legnet-small"))
-    with pytest.raises(ConfigError, match="rotated-fcos/legnet-small cannot be exported: only Oriented R-CNN"):
-        check_network(other, "w.pth")
+    model = {"type": "RotatedRetinaNet", "backbone": {"type": "LEGNet", "stem_dim": 16}}
+    other = replace(checkpoint, card=replace(checkpoint.card, model=model))
+    with pytest.raises(ConfigError, match=r"w\.pth: RotatedRetinaNet cannot be exported: only Oriented R-CNN, .* can"):
+        check_network(other, "w.pth", Path("a.onnx"))
 
 
 def test_missing_extra_says_what_mends_it(monkeypatch, path):

@@ -64,6 +64,7 @@ def test_stac_item_has_what_the_extension_requires(exported):
     properties = item["properties"]
     required = {"datetime", "mlm:name", "mlm:architecture", "mlm:tasks", "mlm:input", "mlm:output", "mlm:framework"}
     assert required <= set(properties)
+    assert properties["mlm:architecture"] == "Oriented R-CNN, legnet-nano"
     (source,) = properties["mlm:input"]
     assert {"name", "bands", "input"} <= set(source)
     assert source["input"]["shape"] == [-1, -1, -1, 3]
