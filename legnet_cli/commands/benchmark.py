@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from legnet_cli.commands.options import DeviceOpt, OverwriteOpt, QuietOpt, VerboseOpt
+from legnet_cli.commands.options import DeviceOpt, EngineOpt, OverwriteOpt, QuietOpt, VerboseOpt
 from legnet_cli.commands.report import setup_logging
 from legnet_cli.engine.process import keep_freed
 from legnet_cli.errors import ConfigError, SlowerError
@@ -34,6 +34,7 @@ def benchmark(
     batch: Annotated[str, typer.Option(help="Numbers of tiles at once: 1,4.")] = "1",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16, or several: fp32,bf16.")] = "auto",
     device: DeviceOpt = "auto",
+    engine: EngineOpt = "auto",
     repeat: Annotated[int | None, typer.Option(help="Timed searches of each.", show_default="by --seconds")] = None,
     seconds: Annotated[float, typer.Option(help="Time for each precision and batch.")] = 10.0,
     layers: Annotated[bool, typer.Option("--layers", help="List layers, slowest first, against the roofline.")] = False,
@@ -70,6 +71,7 @@ def benchmark(
         batches=_numbers(batch),
         precisions=tuple(name.strip() for name in precision.split(",")),
         device=device,
+        engine=engine,
         repeat=repeat,
         seconds=seconds,
         only_fps=fps,

@@ -23,14 +23,20 @@ def show_fps(result: BenchmarkResult) -> None:
     for run in result.runs:
         without = f", {run.fps_network:.4g} without" if run.fps_network else ""
         _print(
-            f"{result.card.recipe} {run.precision}, batch {run.batch}, {result.size} × {result.size}, "
+            f"{result.card.recipe} {run.precision}{_by(result)}, batch {run.batch}, {result.size} × {result.size}, "
             f"{result.machine.place}: {run.fps:.4g} FPS with post-processing{without}"
         )
 
 
+def _by(result: BenchmarkResult) -> str:
+    return "" if result.engine == "torch" else f" by {result.engine}"
+
+
 def show(result: BenchmarkResult) -> None:
     """Everything but the layers."""
-    _print(f"{result.card.recipe} ({result.card.name}), tiles: {result.tiles}, {result.size} × {result.size}")
+    _print(
+        f"{result.card.recipe} ({result.card.name}){_by(result)}, tiles: {result.tiles}, {result.size} × {result.size}"
+    )
     machine = result.machine
     _print(f"{result.machine.place}; {', '.join(machine.features)}; torch {machine.torch}, {machine.os}")
     size = f"{result.weights_mb:,.1f} MB"

@@ -11,6 +11,7 @@ from legnet_cli.commands.options import (
     BandsOpt,
     BatchOpt,
     DeviceOpt,
+    EngineOpt,
     JsonOpt,
     OverwriteOpt,
     PrecisionOpt,
@@ -63,8 +64,11 @@ def predict(
     preview: Annotated[Path | None, typer.Option(help="PNG of the boxes drawn over the scene.")] = None,
     batch: BatchOpt = None,
     device: DeviceOpt = "auto",
+    engine: EngineOpt = "auto",
     precision: PrecisionOpt = "auto",
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the network first; pays on many tiles.")] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first: minutes, for GPUs and many tiles.")
+    ] = False,
     overwrite: OverwriteOpt = False,
     json_: JsonOpt = False,
     quiet: QuietOpt = False,
@@ -95,6 +99,7 @@ def predict(
         stretch=stretch,
         batch=batch,
         device=device,
+        engine=engine,
         precision=precision,
         compile=compile_,
         crs=crs,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import warnings
@@ -116,15 +115,6 @@ def export_file(
         assert suffix in FORMATS
         _write_openvino(_onnx_model(checkpoint, config, options, metadata, tiles), path, metadata, options)
     return facts
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _onnx_model(

@@ -192,13 +192,16 @@ def is_exported(path: str | Path) -> bool:
     return Path(path).suffix.lower() in FORMATS
 
 
-def open_exported(path: Path, device: torch.device, *, chosen: bool = True) -> tuple[Exported, torch.device]:
+def open_exported(
+    path: Path, device: torch.device, *, chosen: bool = True, openvino: bool = False
+) -> tuple[Exported, torch.device]:
     """Load an exported file; returns it and where it runs.
 
     Args:
         path: .onnx, .xml (its .bin beside it) or .pt2.
         device: where it is wanted.
         chosen: whether that is the user's choice, so that another place would be wrong.
+        openvino: run an .onnx by OpenVINO, not by ONNX Runtime.
 
     Raises:
         CheckpointError: if it cannot be read, or was not written by ``legnet export``.
@@ -206,6 +209,7 @@ def open_exported(path: Path, device: torch.device, *, chosen: bool = True) -> t
         DependencyError: if a package is absent.
     """
     opener = {".onnx": _open_onnx, ".xml": _open_openvino, ".pt2": _open_program}[path.suffix.lower()]
+    opener = _open_openvino if openvino else opener
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     metadata, run, place = opener(path, device, chosen)
@@ -262,8 +266,11 @@ def _open_openvino(path: Path, device: torch.device, chosen: bool) -> tuple[Mapp
         compiled = core.compile_model(model, "CPU", config)
     except RuntimeError as error:
         raise _damaged(path, error) from None
-    section = model.get_rt_info(RT_INFO) if model.has_rt_info(RT_INFO) else {}
-    metadata = {key: str(value) for key, value in dict(getattr(section, "value", section)).items()}
+    if path.suffix.lower() == ".onnx":
+        metadata = {entry.key: entry.value for entry in require("onnx").load(path).metadata_props}
+    else:
+        section = model.get_rt_info(RT_INFO) if model.has_rt_info(RT_INFO) else {}
+        metadata = {key: str(value) for key, value in dict(getattr(section, "value", section)).items()}
 
     def run(images: Images) -> list[NDArray[Any]]:
         found = compiled(np.ascontiguousarray(images))

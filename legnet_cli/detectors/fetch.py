@@ -211,15 +211,21 @@ def _move(source: Path, target: Path) -> None:
 
 def _check_hash(file: Path) -> None:
     """Compare ``file`` with the SHA-256 recorded beside it, or record it."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
+    digest = sha256(file)
     record = file.with_name(f"{file.name}.sha256")
     if not record.exists():
         mine = record.with_name(f"{record.name}.{uuid.uuid4().hex}.part")
         with contextlib.suppress(OSError):  # a read-only cache serves too
-            mine.write_text(f"{digest.hexdigest()}  {file.name}\n")
+            mine.write_text(f"{digest}  {file.name}\n")
             os.replace(mine, record)  # whole at once: another process may be reading it
-    elif record.read_text().split()[:1] != [digest.hexdigest()]:
+    elif record.read_text().split()[:1] != [digest]:
         raise CheckpointError(f"{file}: changed since its first use: delete it and {record.name} to fetch it again")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -16,8 +16,17 @@ from torch import Tensor, nn
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors._cpu import fast_products, slow_bf16
 from legnet_cli.detectors.checkpoint import Checkpoint, ModelCard, read_checkpoint
+from legnet_cli.detectors.engines import (
+    OPENVINO,
+    TORCH,
+    check_engine,
+    engine_of,
+    kept_export,
+    needs_export,
+    prepare_compiling,
+)
 from legnet_cli.detectors.exported import is_exported, open_exported
-from legnet_cli.detectors.fetch import WEIGHTS, Progress, fetch
+from legnet_cli.detectors.fetch import WEIGHTS, Progress, fetch, sha256
 from legnet_cli.detectors.recipes import BACKBONES, DETECTORS, get_recipe, model_config
 from legnet_cli.errors import CheckpointError, ConfigError, DependencyError
 
@@ -46,6 +55,7 @@ class Detector:
         device: where it runs.
         precision: fp32, bf16 or fp16, as chosen for ``auto``; an exported file may also be int8.
         network: the PyTorch network that searches, if it is one.
+        engine: torch, onnxruntime or openvino.
     """
 
     card: ModelCard
@@ -53,6 +63,7 @@ class Detector:
     precision: str
     _search: Callable[[Tensor], list[Detections]] = field(repr=False)
     network: Network | None = field(default=None, repr=False)
+    engine: str = TORCH
 
     def detect(self, images: NDArray[np.uint8]) -> list[Detections]:
         """Detections in pixels in each of the images, RGB (B, H, W, 3) of any size, best first.
@@ -84,6 +95,7 @@ def load_detector(
     classes: Sequence[str] | None = None,
     device: str = "auto",
     precision: str = "auto",
+    engine: str = "auto",
     compile: bool = False,
     score_threshold: float = 0.05,
     max_detections: int = 2000,
@@ -97,26 +109,37 @@ def load_detector(
         classes: names of the classes, where the file's own are wrong or missing.
         device: ``auto`` (CUDA where there is one, else the CPU), cpu, cuda, cuda:N or mps.
         precision: fp32, bf16, fp16, or ``auto``, see :func:`choose_precision`.
-        compile: compile the network; pays after some dozens of images of one size.
+        engine: torch, onnxruntime or openvino (see ``engines``); ``auto`` is PyTorch for weights, and for an exported
+            file the runtime of its format.
+        compile: compile the network, which takes minutes at first: for GPUs and many images.
         score_threshold: lowest score kept, 0 to 1.
         max_detections: most boxes per image.
         progress: told the bytes so far and in all during a download.
 
     Raises:
         CheckpointError: if the weights cannot be had, read or used.
-        ConfigError: for an unknown recipe, device or precision.
-        DependencyError: if the device is absent.
+        ConfigError: for an unknown recipe, device or precision, or settings that do not go together.
+        DependencyError: if the device or a package is absent.
     """
     place = choose_device(device)
+    if engine == OPENVINO and device == "auto":
+        place = torch.device("cpu")
+    check_engine(engine, str(weights), precision=precision, compile=compile, device=place)
     if is_exported(weights):
         if precision != "auto" or compile:
             flag = f"--precision {precision}" if precision != "auto" else "--compile"
             raise ConfigError(f"{flag}: {weights} is fixed as it was exported: leave the flag out")
-        return _exported(fetch(weights, progress), place, recipe, classes, score_threshold, max_detections, device)
+        path = fetch(weights, progress)
+        return _exported(path, place, recipe, classes, score_threshold, max_detections, device, engine)
     chosen = choose_precision(precision, place)
+    if compile:
+        prepare_compiling()
     checkpoint = load_checkpoint(weights, classes, progress)
     _check_recipe(weights, checkpoint.card, recipe)
     try:
+        if needs_export(engine):
+            path = kept_export(checkpoint, sha256(fetch(weights)), str(weights), score_threshold, max_detections)
+            return _exported(path, place, None, None, score_threshold, max_detections, device, engine)
         return build_detector(
             checkpoint,
             place,
@@ -156,9 +179,10 @@ def _exported(
     score_threshold: float,
     max_detections: int,
     asked: str,
+    engine: str,
 ) -> Detector:
     """The detector of a file that ``legnet export`` wrote."""
-    model, place = open_exported(path, place, chosen=asked != "auto")
+    model, place = open_exported(path, place, chosen=asked != "auto", openvino=engine == OPENVINO)
     _check_recipe(path, model.card, recipe)
     if classes and len(classes) != len(model.card.classes):
         known = len(model.card.classes)
@@ -171,7 +195,7 @@ def _exported(
         return model.search(images, score_threshold, max_detections)
 
     card = replace(model.card, classes=tuple(classes or model.card.classes))
-    return Detector(card, place, model.facts.precision, search)
+    return Detector(card, place, model.facts.precision, search, engine=engine_of(path, engine))
 
 
 def build_detector(

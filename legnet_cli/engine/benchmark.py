@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from legnet_cli.detectors.build import MMRotateDetector
-from legnet_cli.detectors.checkpoint import Checkpoint, read_checkpoint
+from legnet_cli.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from legnet_cli.detectors.engines import check_engine, needs_export
 from legnet_cli.detectors.fetch import EMBEDDED, fetch
 from legnet_cli.detectors.loader import (
     Detector,
@@ -59,6 +61,7 @@ class BenchmarkConfig:
         batches: numbers of tiles searched at once.
         precisions: auto, fp32, bf16 or fp16.
         device: auto, cpu, cuda, cuda:N or mps.
+        engine: auto, torch, onnxruntime or openvino.
         repeat: timed searches of each batch size and precision; as many as fit in ``seconds`` when None.
         seconds: how long each of them is timed, for three searches at least.
         only_fps: leave out everything but the timed searches.
@@ -77,6 +80,7 @@ class BenchmarkConfig:
     batches: tuple[int, ...] = (1,)
     precisions: tuple[str, ...] = ("auto",)
     device: str = "auto"
+    engine: str = "auto"
     repeat: int | None = None
     seconds: float = 10.0
     only_fps: bool = False
@@ -101,6 +105,10 @@ class BenchmarkConfig:
             (not 0 < self.seconds < math.inf, f"--seconds {self.seconds} is no time: give more than 0"),
             (limit is not None and not 0 <= limit < math.inf, "--fail-if-slower must be 0 % or more, like 10%"),
             (limit is not None and self.compare is None, "--fail-if-slower needs --compare OLD.json"),
+            (
+                self.baseline and needs_export(self.engine),
+                f"--baseline races PyTorch networks: leave out --engine {self.engine}",
+            ),
             (
                 self.only_fps and bool(self.baseline or self.scene or self.plot),
                 "--fps prints nothing but the speed: leave out --baseline, --scene and --plot",
@@ -139,8 +147,9 @@ def benchmark(
     _check_outputs(config)
     earlier = read_report(config.compare) if config.compare else None
     device = choose_device(config.device)
-    for name in config.precisions:
-        choose_precision(name, device)  # refuses what the device cannot do, before anything is loaded
+    for name in config.precisions:  # refuses what cannot be done, before anything is loaded
+        choose_precision(name, device)
+        check_engine(config.engine, config.weights or EMBEDDED, precision=name, compile=False, device=device)
     tiles = _tiles(config)
     if config.scene:
         expand_scenes([config.scene])  # now, not after minutes
@@ -189,14 +198,27 @@ def _open(
     if config.recipe:
         made = random_checkpoint(get_recipe(config.recipe))
         size = sum(tensor.numel() * tensor.element_size() for tensor in made.state.values())
+        if needs_export(config.engine):
+            return _Subject(_exported(config, made), None, size / 1e6)
         return _Subject(build_detector(made, device, choose_precision(config.precisions[0], device)), made, size / 1e6)
     weights = config.weights or EMBEDDED
-    first = load_detector(weights, device=config.device, precision=config.precisions[0], progress=on_download)
+    first = load_detector(
+        weights, device=config.device, engine=config.engine, precision=config.precisions[0], progress=on_download
+    )
     path = fetch(weights)
     # OpenVINO keeps the weights in a file beside the network
     size = sum(part.stat().st_size for part in {path, path.with_suffix(".bin")} if part.is_file())
     checkpoint = read_checkpoint(path) if first.network else None
     return _Subject(first, checkpoint and replace(checkpoint, card=first.card), size / 1e6)
+
+
+def _exported(config: BenchmarkConfig, made: Checkpoint) -> Detector:
+    """Random weights on a runtime that takes exported files."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "random.safetensors")
+        save_checkpoint(path, made.state, made.card)
+        precision = config.precisions[0]
+        return load_detector(path, device=config.device, engine=config.engine, precision=precision)
 
 
 def _check_baseline(subject: _Subject) -> None:
@@ -225,6 +247,7 @@ def _measure(
     result = BenchmarkResult(
         card=first.card,
         device=str(first.device),
+        engine=first.engine,
         size=config.size,
         tiles="",
         machine=look(first.device),
@@ -263,7 +286,8 @@ def _load(config: BenchmarkConfig, subject: _Subject, precision: str) -> Detecto
     if subject.checkpoint:
         device = subject.first.device
         return build_detector(subject.checkpoint, device, choose_precision(precision, device))
-    return load_detector(config.weights or EMBEDDED, device=config.device, precision=precision)
+    weights = config.weights or EMBEDDED
+    return load_detector(weights, device=config.device, engine=config.engine, precision=precision)
 
 
 def _params(checkpoint: Checkpoint) -> int:

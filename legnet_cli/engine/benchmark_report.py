@@ -22,6 +22,7 @@ class BenchmarkResult:
 
     Attributes:
         card: of the weights.
+        engine: torch, onnxruntime or openvino.
         tiles: what they show, in words.
         runs: by precision, then batch size.
         params: weights trained, batch norms included.
@@ -31,6 +32,7 @@ class BenchmarkResult:
 
     card: ModelCard
     device: str
+    engine: str
     size: int
     tiles: str
     machine: Machine
@@ -65,6 +67,7 @@ def as_dict(result: BenchmarkResult) -> dict[str, Any]:
     report = {
         "legnet": __version__,
         "settings": settings(result.card, result.device, result.size, result.tiles),
+        "engine": result.engine,
         "machine": asdict(result.machine),
         **{key: head[key] for key in ("precision", "batch", "fps", "fps_network", "latency_ms")},
         "stages_ms": result.stages,

@@ -56,7 +56,7 @@ class EvalConfig:
         tile, overlap: pixels of the tiles to search; the model's own when None.
         bands, stretch: how images become 8-bit RGB, as for ``predict``.
         batch: tiles searched at once; chosen for the device when None.
-        device, precision: as of ``load_detector``.
+        device, engine, precision: as of ``load_detector``.
         workers: threads that read images; the result does not depend on it.
         submission: .zip of the predictions as DOTA's server wants them.
         robustness: measure on degraded images too.
@@ -81,6 +81,7 @@ class EvalConfig:
     stretch: str = "auto"
     batch: int | None = None
     device: str = "auto"
+    engine: str = "auto"
     precision: str = "auto"
     workers: int = 2
     submission: Path | None = None
@@ -179,6 +180,7 @@ def _search(
     detector = load_detector(
         config.weights,
         device=config.device,
+        engine=config.engine,
         precision=config.precision,
         score_threshold=config.score,
         progress=on_download,

@@ -54,8 +54,9 @@ class PredictConfig:
         stretch: auto, none, percentiles "2,98" or values "MIN,MAX".
         batch: tiles searched at once; chosen for the device when None.
         device: auto, cpu, cuda, cuda:N or mps.
+        engine: auto, torch, onnxruntime or openvino.
         precision: auto, fp32, bf16 or fp16.
-        compile: compile the network first; pays on many tiles.
+        compile: compile the network first; takes minutes, for GPUs and many tiles.
         crs: "source", "EPSG:n" or any definition PROJ knows; GeoJSON is always WGS84.
         max_detections: highest-scoring objects kept per scene; all when None.
         preview: PNG of the boxes drawn over the scene (one per scene if there are several).
@@ -75,6 +76,7 @@ class PredictConfig:
     stretch: str = "auto"
     batch: int | None = None
     device: str = "auto"
+    engine: str = "auto"
     precision: str = "auto"
     compile: bool = False
     crs: str = "source"
@@ -168,6 +170,7 @@ def predict(
     detector = detector or load_detector(
         config.weights,
         device=config.device,
+        engine=config.engine,
         precision=config.precision,
         compile=config.compile,
         score_threshold=config.score,

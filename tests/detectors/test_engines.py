@@ -1,0 +1,112 @@
+"""Other runtimes find PyTorch's boxes, on a file that is exported once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from legnet_cli.detectors import engines, exported
+from legnet_cli.detectors.engines import check_engine
+from legnet_cli.detectors.export import ExportOptions, export_file
+from legnet_cli.detectors.fetch import EMBEDDED
+from legnet_cli.detectors.loader import load_checkpoint, load_detector
+from legnet_cli.engine.parity import STRICT, compare
+from legnet_cli.engine.sample_tiles import drawn_tile
+from legnet_cli.errors import ConfigError, DependencyError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("LEGNET_CACHE", str(folder))
+        yield folder / "engines"
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_boxes_are_those_of_pytorch(cache, engine):
+    reference = load_detector(EMBEDDED, device="cpu")
+    other = load_detector(EMBEDDED, device="cpu", engine=engine)
+    assert (reference.engine, other.engine, other.network) == ("torch", engine, None)
+    assert other.card == reference.card
+    parity = compare(reference, other, [drawn_tile(192, 256, 0)], STRICT)
+    assert parity.strict == parity.boxes != (0, 0)
+
+
+def test_is_exported_once_for_each_setting(cache, caplog):
+    caplog.set_level(logging.INFO)
+    with ThreadPoolExecutor(2) as pool:  # both at once
+        list(pool.map(lambda _: load_detector(EMBEDDED, engine="onnxruntime", score_threshold=0.3), range(2)))
+    (kept,) = [record.args[1] for record in caplog.records if "once, to" in record.message]
+    assert kept.parent == cache
+    caplog.clear()
+    before = kept.stat().st_mtime_ns
+    load_detector(EMBEDDED, engine="openvino", score_threshold=0.3)
+    assert (caplog.text, kept.stat().st_mtime_ns) == ("", before)
+    load_detector(EMBEDDED, engine="onnxruntime", score_threshold=0.4)
+    assert len([record for record in caplog.records if record.args[1] != kept]) == 1
+    assert not list(cache.glob(".legnet-*"))
+
+
+def test_an_onnx_file_runs_on_openvino(tmp_path):
+    checkpoint = load_checkpoint(EMBEDDED)
+    export_file(checkpoint, tmp_path / "a.onnx", ExportOptions(), "0" * 64)
+    detectors = [load_detector(tmp_path / "a.onnx", device="cpu", engine=name) for name in ("auto", "openvino")]
+    assert [detector.engine for detector in detectors] == ["onnxruntime", "openvino"]
+    assert detectors[0].card == detectors[1].card
+    parity = compare(*detectors, [drawn_tile(128, 160, 1)], STRICT)
+    assert parity.strict == parity.boxes != (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("engine", "changes", "message"),
+    [
+        ("tensorrt", {}, "--engine tensorrt: choose auto, torch, onnxruntime, openvino"),
+        ("torch", {"weights": "a.onnx"}, "a.onnx is run by onnxruntime or openvino: leave the flag out"),
+        ("onnxruntime", {"weights": "a.xml"}, "a.xml is run by openvino"),
+        ("openvino", {"weights": "a.pt2"}, "a.pt2 is run by torch"),
+        ("openvino", {"precision": "bf16"}, "leave out --precision bf16"),
+        ("onnxruntime", {"compile": True}, "leave out --compile"),
+        ("openvino", {"device": torch.device("cuda", 1)}, "not on cuda:1: add --device cpu"),
+    ],
+)
+def test_what_does_not_go_together(engine, changes, message):
+    settings = {"weights": "a.pth", "precision": "auto", "compile": False, "device": CPU} | changes
+    with pytest.raises(ConfigError, match=message):
+        check_engine(engine, settings.pop("weights"), **settings)
+
+
+def test_missing_package_is_named(monkeypatch):
+    def absent(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(exported.importlib, "import_module", absent)
+    with pytest.raises(DependencyError, match="the package onnx is absent: run `uv sync --extra export`"):
+        check_engine("openvino", "a.pth", precision="auto", compile=False, device=CPU)
+
+
+def test_weights_of_other_networks_are_refused(cache, monkeypatch):
+    checkpoint = load_checkpoint(EMBEDDED)
+    checkpoint.card.__dict__["model"] = {"type": "CascadeRCNN", "backbone": {"type": "ResNet"}}
+    with pytest.raises(ConfigError, match=r"a.pth: CascadeRCNN cannot be exported"):
+        engines.kept_export(checkpoint, "1", "a.pth", 0.05, 10)
+
+
+def test_compiling_needs_a_compiler_and_keeps_its_work(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("LEGNET_CACHE", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    with pytest.raises(DependencyError, match="install g"):
+        load_detector(EMBEDDED, compile=True)
+    compiler = tmp_path / "g++"
+    compiler.touch(mode=0o755)
+    engines.prepare_compiling()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiled")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
