@@ -118,19 +118,25 @@ class MMRotateDetector:
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[Detections]:
         """Detections in each of the images, uint8 RGB (B, H, W, 3), best first."""
-        height, width = images.shape[1:3]
-        x = (images.permute(0, 3, 1, 2).float() - self._mean) / self._std
-        x = functional.pad(x, (0, -width % STRIDE, 0, -height % STRIDE)).contiguous(memory_format=torch.channels_last)
-        meta = {
-            "img_shape": (height, width, 3),
-            "ori_shape": (height, width, 3),
-            "pad_shape": (*x.shape[2:], 3),
-            "scale_factor": np.ones(4, np.float32),
-            "flip": False,
-        }
+        x, metas = prepare(images.permute(0, 3, 1, 2), self._mean, self._std)
         with quiet():  # of its own deprecated calls
-            results = self._model.simple_test(x, [meta] * len(x))
+            results = self._model.simple_test(x, metas)
         return [_detections(per_class) for per_class in results]
+
+
+def prepare(images: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
+    """What mmrotate's models take: uint8 images (B, 3, H, W) normalised and padded, and a dict of facts on each."""
+    height, width = images.shape[2:]
+    x = (images.float() - mean) / std
+    x = functional.pad(x, (0, -width % STRIDE, 0, -height % STRIDE)).contiguous(memory_format=torch.channels_last)
+    meta = {
+        "img_shape": (height, width, 3),
+        "ori_shape": (height, width, 3),
+        "pad_shape": (*x.shape[2:], 3),
+        "scale_factor": np.ones(4, np.float32),
+        "flip": False,
+    }
+    return x, [dict(meta) for _ in x]
 
 
 def _detections(per_class: list[NDArray[np.float32]]) -> Detections:

@@ -12,17 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from legnet_cli.boxes import Array, from_le90
 from legnet_cli.detectors._mm import quiet
 from legnet_cli.detectors._norm import quicken_norms
-from legnet_cli.detectors.build import build_mmrotate
+from legnet_cli.detectors.build import build_mmrotate, prepare
 from legnet_cli.detectors.checkpoint import State
-from legnet_cli.detectors.oriented_rcnn import MEAN, STD, STRIDE
+from legnet_cli.detectors.oriented_rcnn import MEAN, STD
 from legnet_cli.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -77,19 +75,10 @@ class TrainableDetector(nn.Module):
             boxes: for each image (n, 5) float32 ``le90`` boxes in pixels.
             labels: for each image (n,) int64.
         """
-        height, width = images.shape[2:]
-        x = (images.float() - self.mean) / self.std
-        x = functional.pad(x, (0, -width % STRIDE, 0, -height % STRIDE)).contiguous(memory_format=torch.channels_last)
-        meta = {
-            "img_shape": (height, width, 3),
-            "ori_shape": (height, width, 3),
-            "pad_shape": (*x.shape[2:], 3),
-            "scale_factor": np.ones(4, np.float32),
-            "flip": False,
-        }
+        x, metas = prepare(images, self.mean, self.std)
         own = [self._to_own(part) for part in boxes]
         with quiet():
-            found = self._losses(x, [dict(meta) for _ in own], own, list(labels))
+            found = self._losses(x, metas, own, list(labels))
         return {
             name: torch.stack(value).sum() if isinstance(value, list) else value
             for name, value in found.items()
