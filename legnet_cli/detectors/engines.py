@@ -95,7 +95,8 @@ def kept_export(checkpoint: Checkpoint, source: str, weights: str, score_thresho
         ConfigError: for a detector that cannot be exported.
         DataError: if the cache folder cannot be written.
     """
-    from legnet_cli.detectors.export import ExportOptions, check_network, export_file
+    from legnet_cli.detectors.export import check_network, export_file
+    from legnet_cli.detectors.export_options import ExportOptions
 
     options = ExportOptions(score_threshold=score_threshold, max_detections=max_detections)
     fixed: Sequence[object] = (source, __version__, FORMAT_VERSION, score_threshold, max_detections)

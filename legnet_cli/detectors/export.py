@@ -7,7 +7,6 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from legnet_cli.detectors.checkpoint import Checkpoint
+from legnet_cli.detectors.export_options import PRECISIONS, ExportOptions
 from legnet_cli.detectors.exported import FORMATS, LEAST_SIDE, METADATA_FILE, RT_INFO, ExportFacts, require, to_metadata
 from legnet_cli.detectors.loader import network_config, stock_detector
 from legnet_cli.detectors.recipes import DETECTORS, TITLES
@@ -24,29 +24,9 @@ from legnet_cli.errors import ConfigError, DependencyError
 if TYPE_CHECKING:
     import onnx
 
-PRECISIONS = ("fp32", "fp16", "int8")
 EXPORTED = tuple(DETECTORS)
 PROGRAMS = ("oriented-rcnn", "rotated-fcos", "s2anet", "r3det")  # those that .pt2 is for
 _PACKAGES = {".onnx": ("onnx", "onnxruntime"), ".xml": ("onnx", "onnxruntime", "openvino"), ".pt2": ()}
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What the file is fixed to.
-
-    Attributes:
-        precision: fp32, fp16 or int8 (wide convolutions and the box head's hidden layers).
-        size: height and width of the only image it takes, one at a time; None for any number of any size.
-        score_threshold: boxes score more than this.
-        max_detections: most boxes per image.
-        simplify: let ONNX Runtime fold and fuse the graph before it is stored.
-    """
-
-    precision: str = "fp32"
-    size: tuple[int, int] | None = None
-    score_threshold: float = 0.05
-    max_detections: int = 2000
-    simplify: bool = False
 
 
 def check_export(path: Path, options: ExportOptions) -> None:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from legnet_cli.detectors.build import MMRotateDetector
 from legnet_cli.detectors.checkpoint import State
-from legnet_cli.detectors.export import ExportOptions
 from legnet_cli.detectors.export_dense import OrientedDense
 from legnet_cli.detectors.export_graph import DetectorGraph
 from legnet_cli.detectors.export_heads import ONE_STAGE, ProposalDense
 from legnet_cli.detectors.export_one_stage import OneStageGraph
+from legnet_cli.detectors.export_options import ExportOptions
 from legnet_cli.detectors.export_two_stage import TwoStageGraph
 from legnet_cli.detectors.oriented_rcnn import OrientedRCNN
 

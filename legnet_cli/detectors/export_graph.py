@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from legnet_cli.detectors.export import ExportOptions
 from legnet_cli.detectors.export_boxes import RotatedNms
 from legnet_cli.detectors.export_dense import Dense
+from legnet_cli.detectors.export_options import ExportOptions
 from legnet_cli.detectors.onnx_builder import Graph, Value
 from legnet_cli.detectors.oriented_rcnn import MEAN, STRIDE
 

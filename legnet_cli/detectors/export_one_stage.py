@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from legnet_cli.detectors.export import ExportOptions
 from legnet_cli.detectors.export_boxes import clip_centres, to_le90
 from legnet_cli.detectors.export_dense import level_names
 from legnet_cli.detectors.export_graph import DetectorGraph
 from legnet_cli.detectors.export_heads import OneStageDense
+from legnet_cli.detectors.export_options import ExportOptions
 from legnet_cli.detectors.onnx_builder import Value
 
 

@@ -26,9 +26,9 @@ from legnet_cli.detectors._rcnn import (
     pyramid_level,
 )
 from legnet_cli.detectors.checkpoint import Checkpoint
-from legnet_cli.detectors.export import ExportOptions
 from legnet_cli.detectors.export_dense import Dense, OrientedDense
 from legnet_cli.detectors.export_heads import ONE_STAGE, OneStageDense
+from legnet_cli.detectors.export_options import ExportOptions
 from legnet_cli.detectors.loader import network_config, stock_detector
 from legnet_cli.detectors.oriented_rcnn import MEAN, STRIDE, OrientedRCNN, scaled
 from legnet_cli.ops.iou import Rectangles, overlap_at_once

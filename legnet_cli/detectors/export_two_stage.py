@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from legnet_cli.detectors.export import ExportOptions
 from legnet_cli.detectors.export_boxes import (
     anchors,
     bounds,
@@ -25,6 +24,7 @@ from legnet_cli.detectors.export_boxes import (
 )
 from legnet_cli.detectors.export_dense import Dense, level_names
 from legnet_cli.detectors.export_graph import DetectorGraph
+from legnet_cli.detectors.export_options import ExportOptions
 from legnet_cli.detectors.export_pool import pool_rotated, pool_upright
 from legnet_cli.detectors.onnx_builder import Value
 

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from legnet_cli.detectors.checkpoint import Checkpoint, ModelCard
-from legnet_cli.detectors.export import ExportOptions, check_export, check_network, export_file, operators
+from legnet_cli.detectors.export import check_export, check_network, export_file, operators
+from legnet_cli.detectors.export_options import ExportOptions
 from legnet_cli.detectors.exported import FORMATS, ExportFacts, filled, is_exported
 from legnet_cli.detectors.fetch import EMBEDDED, fetch, sha256
 from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_detector

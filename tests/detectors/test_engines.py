@@ -11,7 +11,8 @@ import torch
 
 from legnet_cli.detectors import engines, exported
 from legnet_cli.detectors.engines import check_engine
-from legnet_cli.detectors.export import ExportOptions, export_file
+from legnet_cli.detectors.export import export_file
+from legnet_cli.detectors.export_options import ExportOptions
 from legnet_cli.detectors.fetch import EMBEDDED
 from legnet_cli.detectors.loader import load_checkpoint, load_detector
 from legnet_cli.engine.parity import STRICT, compare

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from legnet_cli.detectors import export_boxes, exported
-from legnet_cli.detectors.export import ExportOptions, check_export, check_network, export_file, operators
+from legnet_cli.detectors.export import check_export, check_network, export_file, operators
 from legnet_cli.detectors.export_dense import OrientedDense, export_dense
+from legnet_cli.detectors.export_options import ExportOptions
 from legnet_cli.detectors.exported import OUTPUTS, filled, require
 from legnet_cli.detectors.fetch import EMBEDDED
 from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_detector

@@ -10,7 +10,8 @@ import torch
 
 from legnet_cli.detectors.build import build_mmrotate
 from legnet_cli.detectors.checkpoint import Checkpoint, ModelCard
-from legnet_cli.detectors.export import EXPORTED, PROGRAMS, ExportOptions, check_network, export_file, operators
+from legnet_cli.detectors.export import EXPORTED, PROGRAMS, check_network, export_file, operators
+from legnet_cli.detectors.export_options import ExportOptions
 from legnet_cli.detectors.exported import OUTPUTS, filled
 from legnet_cli.detectors.loader import build_detector, load_detector
 from legnet_cli.detectors.recipes import get_recipe, model_config
