@@ -106,15 +106,20 @@ def read_checkpoint(path: str | Path, classes: Sequence[str] | None = None) -> C
 def save_checkpoint(
     path: str | Path, state: Mapping[str, Tensor], card: ModelCard, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write ``state`` and ``card`` as safetensors, floats as ``dtype``; the file appears whole or not at all.
+    """Write ``state`` and ``card`` as safetensors; the file appears whole or not at all.
+
+    Floats are stored as ``dtype``, but those tensors in float32 that hold more than its range: in float16, variances.
 
     Raises:
         DataError: if the file cannot be written.
     """
-    tensors = {
-        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous().clone()
-        for name, tensor in _tidy(state, Path(path)).items()
-    }
+    tensors = {}
+    for name, tensor in _tidy(state, Path(path)).items():
+        stored = tensor.detach().cpu()
+        if stored.is_floating_point():
+            wide = bool((stored.abs() > torch.finfo(dtype).max).any())
+            stored = stored.to(torch.float32 if wide else dtype)
+        tensors[name] = stored.contiguous().clone()
     # a single entry: safetensors writes several in any order
     metadata = {_CARD_KEY: json.dumps({"version": CARD_VERSION, **asdict(card)}, sort_keys=True)}
     with atomic_path(path) as scratch:

@@ -347,6 +347,14 @@ def test_saving_in_half_precision(tmp_path: Path) -> None:
         torch.testing.assert_close(half[name], tensor, rtol=1e-3, atol=1e-4)
 
 
+def test_values_beyond_half_precision_stay_whole(tmp_path: Path) -> None:
+    state = oriented_rcnn()
+    name = next(iter(state))
+    state[name] = state[name] + 123456.0
+    save_checkpoint(tmp_path / "h.safetensors", state, CARD, torch.float16)
+    torch.testing.assert_close(read_checkpoint(tmp_path / "h.safetensors").state[name], state[name], rtol=0, atol=0)
+
+
 def test_every_mismatch_is_named() -> None:
     expected = {"a": torch.ones(2), "b": torch.ones(3), "c": torch.ones(4), "bn.num_batches_tracked": torch.ones(())}
     check_state({"a": torch.ones(2), "b": torch.ones(3), "c": torch.ones(4)}, expected, "w.pth")
