@@ -5,14 +5,10 @@ That is Rotated FCOS, S²ANet and R³Det: what sets them apart is in their dense
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from legnet_cli.detectors.export_boxes import clip_centres, to_le90
 from legnet_cli.detectors.export_dense import level_names
 from legnet_cli.detectors.export_graph import DetectorGraph
 from legnet_cli.detectors.export_heads import OneStageDense
-from legnet_cli.detectors.export_options import ExportOptions
 from legnet_cli.detectors.onnx_builder import Value
 
 
@@ -26,9 +22,6 @@ class OneStageGraph(DetectorGraph):
     """
 
     dense: OneStageDense
-
-    def __init__(self, config: Mapping[str, Any], dense: OneStageDense, options: ExportOptions) -> None:
-        super().__init__(config, dense, options)
 
     def find(self, maps: dict[str, Value], size: tuple[Value, Value], images: Value) -> list[Value]:
         """As of :class:`DetectorGraph`."""
