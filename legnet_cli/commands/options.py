@@ -24,7 +24,7 @@ ClassFieldOpt = Annotated[
 DeviceOpt = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOpt = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
 EngineOpt = Annotated[
-    str, typer.Option("--engine", help="auto, torch, onnxruntime or openvino (both need the export extra).")
+    str, typer.Option("--engine", help="auto, torch, or with the export extra onnxruntime or openvino.")
 ]
 OverwriteOpt = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
