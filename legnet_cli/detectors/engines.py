@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from legnet_cli.files import atomic_path
 logger = logging.getLogger(__name__)
 
 AUTO, TORCH, ONNXRUNTIME, OPENVINO = ENGINES = ("auto", "torch", "onnxruntime", "openvino")
+_THRESHOLDS = (0.25, 0.05, 0.0)  # of kept files
 _EXPORTING = threading.Lock()  # PyTorch's exporter works for one thread at a time
 _READERS = {".onnx": (ONNXRUNTIME, OPENVINO), ".xml": (OPENVINO,), ".pt2": (TORCH,)}
 
@@ -67,8 +69,10 @@ def prepare_compiling() -> None:
     Raises:
         DependencyError: if there is no C++ compiler.
     """
-    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++", "cl"))):
-        raise DependencyError("--compile: needs a C++ compiler: install g++, or leave the flag out")
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    compiler = os.environ.get("CXX", usual)  # as PyTorch chooses it
+    if not shutil.which(compiler):
+        raise DependencyError(f"--compile: there is no C++ compiler {compiler}: install {usual}, or leave the flag out")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
 
 
@@ -89,7 +93,7 @@ def kept_export(checkpoint: Checkpoint, source: str, weights: str, score_thresho
         checkpoint: the weights.
         source: SHA-256 of the file they are from, or another text that only they have.
         weights: as the user names them.
-        score_threshold, max_detections: what the file is fixed to.
+        score_threshold, max_detections: what the file is fixed to, or to a lower threshold that serves more of them.
 
     Raises:
         ConfigError: for a detector that cannot be exported.
@@ -98,8 +102,9 @@ def kept_export(checkpoint: Checkpoint, source: str, weights: str, score_thresho
     from legnet_cli.detectors.export import check_network, export_file
     from legnet_cli.detectors.export_options import ExportOptions
 
-    options = ExportOptions(score_threshold=score_threshold, max_detections=max_detections)
-    fixed: Sequence[object] = (source, __version__, FORMAT_VERSION, score_threshold, max_detections)
+    lowest = next(threshold for threshold in _THRESHOLDS if threshold <= score_threshold)
+    options = ExportOptions(score_threshold=lowest, max_detections=max_detections)
+    fixed: Sequence[object] = (source, __version__, FORMAT_VERSION, lowest, max_detections)
     key = hashlib.sha256(json.dumps([*fixed, *checkpoint.card.classes]).encode()).hexdigest()
     name = re.sub(r"[^\w.-]", "-", checkpoint.card.name)
     target = cache_dir() / "engines" / f"{name}-{key[:16]}.onnx"

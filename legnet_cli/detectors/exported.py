@@ -219,7 +219,9 @@ def open_exported(
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     reason = " ".join(str(error).split())[:200]
-    return CheckpointError(f"{path}: is damaged or of no kind that can be run here: export it again ({reason})")
+    return CheckpointError(
+        f"{path}: is damaged or of no kind that can be run here: delete it and export it again ({reason})"
+    )
 
 
 def _open_onnx(path: Path, device: torch.device, chosen: bool) -> tuple[Mapping[str, str], Run, torch.device]:

@@ -121,9 +121,7 @@ def load_detector(
         ConfigError: for an unknown recipe, device or precision, or settings that do not go together.
         DependencyError: if the device or a package is absent.
     """
-    place = choose_device(device)
-    if engine == OPENVINO and device == "auto":
-        place = torch.device("cpu")
+    place = choose_device(device, engine)
     check_engine(engine, str(weights), precision=precision, compile=compile, device=place)
     if is_exported(weights):
         if precision != "auto" or compile:
@@ -217,15 +215,15 @@ def build_detector(
     return Detector(checkpoint.card, device, precision, search, network)
 
 
-def choose_device(name: str) -> torch.device:
-    """The device called ``name``.
+def choose_device(name: str, engine: str = TORCH) -> torch.device:
+    """The device called ``name``; ``auto`` is CUDA where there is one and the engine runs on it, else the CPU.
 
     Raises:
         ConfigError: if there is no such kind of device.
         DependencyError: if this PyTorch does not see it.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() and engine != OPENVINO else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -146,7 +146,7 @@ def benchmark(
     """
     _check_outputs(config)
     earlier = read_report(config.compare) if config.compare else None
-    device = choose_device(config.device)
+    device = choose_device(config.device, config.engine)
     for name in config.precisions:  # refuses what cannot be done, before anything is loaded
         choose_precision(name, device)
         check_engine(config.engine, config.weights or EMBEDDED, precision=name, compile=False, device=device)
@@ -161,7 +161,11 @@ def benchmark(
     if config.baseline:
         _check_baseline(subject)
     shown = ", ".join(Path(path).name for path in config.images) or "drawn"
-    known = {"settings": settings(subject.first.card, str(device), config.size, shown), "machine": asdict(look(device))}
+    first = subject.first
+    known = {
+        "settings": settings(first.card, str(device), first.engine, config.size, shown),
+        "machine": asdict(look(device)),
+    }
     if earlier is not None and config.compare and config.fail_if_slower is not None:
         runs = {(precision, batch) for precision in precisions for batch in config.batches}
         check_comparable(config.compare, earlier, known, runs)

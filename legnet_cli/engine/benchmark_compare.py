@@ -19,6 +19,7 @@ _SAME = (
     ("machine", "gpu", "GPU"),
     ("machine", "threads", "number of threads"),
     ("settings", "device", "device"),
+    ("settings", "engine", "engine"),
     ("settings", "size", "tile size"),
     ("settings", "tiles", "tiles"),
     ("settings", "model", "model"),

@@ -66,8 +66,7 @@ def as_dict(result: BenchmarkResult) -> dict[str, Any]:
     head = _run(result.headline)
     report = {
         "legnet": __version__,
-        "settings": settings(result.card, result.device, result.size, result.tiles),
-        "engine": result.engine,
+        "settings": settings(result.card, result.device, result.engine, result.size, result.tiles),
         "machine": asdict(result.machine),
         **{key: head[key] for key in ("precision", "batch", "fps", "fps_network", "latency_ms")},
         "stages_ms": result.stages,
@@ -84,9 +83,10 @@ def as_dict(result: BenchmarkResult) -> dict[str, Any]:
     return {key: _plain(value) for key, value in report.items()}
 
 
-def settings(card: ModelCard, device: str, size: int, tiles: str) -> dict[str, object]:
+def settings(card: ModelCard, device: str, engine: str, size: int, tiles: str) -> dict[str, object]:
     """What was timed."""
-    return {"model": card.name, "recipe": card.recipe, "device": device, "size": size, "tiles": tiles}
+    how = {"device": device, "engine": engine, "size": size, "tiles": tiles}
+    return {"model": card.name, "recipe": card.recipe, **how}
 
 
 def _run(run: Run) -> dict[str, Any]:

@@ -21,7 +21,8 @@ import numpy as np
 from legnet_cli.boxes import Detections, boxes_to_polygons
 from legnet_cli.data.labels import unknown_class
 from legnet_cli.data.tables import ImageDetections, check_task1, write_task1
-from legnet_cli.detectors.loader import Detector, load_detector
+from legnet_cli.detectors.engines import check_engine
+from legnet_cli.detectors.loader import Detector, choose_device, load_detector
 from legnet_cli.detectors.recipes import DATASETS
 from legnet_cli.engine.eval_cases import worst_cases
 from legnet_cli.engine.eval_data import EvalSet, Source, load_truth
@@ -142,6 +143,9 @@ def evaluate(
     """
     start = time.perf_counter()
     _check_outputs(config)
+    if config.weights is not None:
+        place = choose_device(config.device, config.engine)
+        check_engine(config.engine, config.weights, precision=config.precision, compile=False, device=place)
     truth = load_truth(
         Source(config.data, config.split, config.labels, config.class_field, config.skip_bad, config.count_difficult)
     )

@@ -14,7 +14,7 @@ from legnet_cli.detectors.engines import check_engine
 from legnet_cli.detectors.export import export_file
 from legnet_cli.detectors.export_options import ExportOptions
 from legnet_cli.detectors.fetch import EMBEDDED
-from legnet_cli.detectors.loader import load_checkpoint, load_detector
+from legnet_cli.detectors.loader import choose_device, load_checkpoint, load_detector
 from legnet_cli.engine.parity import STRICT, compare
 from legnet_cli.engine.sample_tiles import drawn_tile
 from legnet_cli.errors import ConfigError, DependencyError
@@ -40,17 +40,38 @@ def test_boxes_are_those_of_pytorch(cache, engine):
     assert parity.strict == parity.boxes != (0, 0)
 
 
+def test_lower_threshold_of_the_file_is_not_seen(cache):
+    tile = drawn_tile(192, 256, 0)[None]
+    both = [
+        load_detector(EMBEDDED, device="cpu", engine=name, score_threshold=0.4) for name in ("torch", "onnxruntime")
+    ]
+    reference, other = (detector.detect(tile)[0] for detector in both)
+    assert len(reference) == len(other) > 0
+    assert other.scores.min() > 0.4
+
+
+def test_without_a_device_of_choice_openvino_is_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto", "openvino") == CPU
+
+
 def test_is_exported_once_for_each_setting(cache, caplog):
     caplog.set_level(logging.INFO)
     with ThreadPoolExecutor(2) as pool:  # both at once
-        list(pool.map(lambda _: load_detector(EMBEDDED, engine="onnxruntime", score_threshold=0.3), range(2)))
+        list(
+            pool.map(
+                lambda _: load_detector(EMBEDDED, engine="onnxruntime", score_threshold=0.3, max_detections=7), range(2)
+            )
+        )
     (kept,) = [record.args[1] for record in caplog.records if "once, to" in record.message]
     assert kept.parent == cache
     caplog.clear()
     before = kept.stat().st_mtime_ns
-    load_detector(EMBEDDED, engine="openvino", score_threshold=0.3)
+    load_detector(EMBEDDED, engine="openvino", score_threshold=0.3, max_detections=7)
     assert (caplog.text, kept.stat().st_mtime_ns) == ("", before)
-    load_detector(EMBEDDED, engine="onnxruntime", score_threshold=0.4)
+    load_detector(EMBEDDED, engine="onnxruntime", score_threshold=0.4, max_detections=7)  # the same file serves
+    assert caplog.text == ""
+    load_detector(EMBEDDED, engine="onnxruntime", score_threshold=0.1, max_detections=7)
     assert len([record for record in caplog.records if record.args[1] != kept]) == 1
     assert not list(cache.glob(".legnet-*"))
 
@@ -102,12 +123,11 @@ def test_weights_of_other_networks_are_refused(cache, monkeypatch):
 def test_compiling_needs_a_compiler_and_keeps_its_work(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("LEGNET_CACHE", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("CXX", "my-c++")
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    with pytest.raises(DependencyError, match="install g"):
+    with pytest.raises(DependencyError, match=r"no C\+\+ compiler my-c\+\+"):
         load_detector(EMBEDDED, compile=True)
-    compiler = tmp_path / "g++"
-    compiler.touch(mode=0o755)
+    (tmp_path / "my-c++").touch(mode=0o755)
     engines.prepare_compiling()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiled")
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
