@@ -57,21 +57,21 @@ def test_without_a_device_of_choice_openvino_is_on_the_cpu(monkeypatch):
 
 def test_is_exported_once_for_each_setting(cache, caplog):
     caplog.set_level(logging.INFO)
+
+    def load(engine, score):
+        return load_detector(EMBEDDED, engine=engine, score_threshold=score, max_detections=7)
+
     with ThreadPoolExecutor(2) as pool:  # both at once
-        list(
-            pool.map(
-                lambda _: load_detector(EMBEDDED, engine="onnxruntime", score_threshold=0.3, max_detections=7), range(2)
-            )
-        )
+        list(pool.map(lambda _: load("onnxruntime", 0.3), range(2)))
     (kept,) = [record.args[1] for record in caplog.records if "once, to" in record.message]
     assert kept.parent == cache
     caplog.clear()
     before = kept.stat().st_mtime_ns
-    load_detector(EMBEDDED, engine="openvino", score_threshold=0.3, max_detections=7)
+    load("openvino", 0.3)
     assert (caplog.text, kept.stat().st_mtime_ns) == ("", before)
-    load_detector(EMBEDDED, engine="onnxruntime", score_threshold=0.4, max_detections=7)  # the same file serves
+    load("onnxruntime", 0.4)  # the same file serves
     assert caplog.text == ""
-    load_detector(EMBEDDED, engine="onnxruntime", score_threshold=0.1, max_detections=7)
+    load("onnxruntime", 0.1)
     assert len([record for record in caplog.records if record.args[1] != kept]) == 1
     assert not list(cache.glob(".legnet-*"))
 
