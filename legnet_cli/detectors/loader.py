@@ -210,6 +210,8 @@ def build_detector(
     Raises:
         CheckpointError: if names or shapes of the tensors do not fit the recipe.
     """
+    if precision == "bf16" and device.type == "cpu" and slow_bf16():
+        logger.warning("--precision bf16: this CPU computes it more slowly than fp32: leave the flag out for speed")
     options = {"compile": compile, "score_threshold": score_threshold, "max_detections": max_detections}
     search, network = _network(checkpoint, device, precision, options)
     return Detector(checkpoint.card, device, precision, search, network)
@@ -256,8 +258,6 @@ def choose_precision(name: str, device: torch.device) -> Precision:
         raise ConfigError(f"--precision {name}: choose auto, {', '.join(PRECISIONS)}")
     if chosen == "fp16" and device.type == "cpu":
         raise ConfigError("--precision fp16 needs a GPU: use bf16 or fp32 on the CPU")
-    if chosen == "bf16" and device.type == "cpu" and slow_bf16():
-        logger.warning("--precision bf16: this CPU computes it more slowly than fp32: leave the flag out for speed")
     return chosen
 
 

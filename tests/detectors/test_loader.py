@@ -13,8 +13,15 @@ from legnet_cli.boxes import Detections
 from legnet_cli.detectors import _cpu, loader
 from legnet_cli.detectors.build import build_mmrotate
 from legnet_cli.detectors.checkpoint import ModelCard, save_checkpoint
-from legnet_cli.detectors.fetch import WEIGHTS, WeightFile
-from legnet_cli.detectors.loader import Detector, choose_device, choose_precision, load_detector
+from legnet_cli.detectors.fetch import EMBEDDED, WEIGHTS, WeightFile
+from legnet_cli.detectors.loader import (
+    Detector,
+    build_detector,
+    choose_device,
+    choose_precision,
+    load_checkpoint,
+    load_detector,
+)
 from legnet_cli.detectors.recipes import get_recipe, model_config
 from legnet_cli.errors import CheckpointError, ConfigError, DependencyError
 
@@ -157,7 +164,7 @@ def test_precisions(name: str, device: str, result: str) -> None:
 )
 def test_bf16_where_it_is_slow_is_warned_of(monkeypatch, caplog, facts, slow):
     monkeypatch.setattr(_cpu, "_facts", lambda: facts)
-    assert choose_precision("bf16", torch.device("cpu")) == "bf16"
+    build_detector(load_checkpoint(EMBEDDED), torch.device("cpu"), "bf16")
     assert ("more slowly than fp32" in caplog.text) == slow
 
 
