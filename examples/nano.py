@@ -53,6 +53,7 @@ def data(
     scenes: Annotated[int, typer.Option(help="Drawn scenes to train on.")] = 20,
     tile: Annotated[int, typer.Option(help="Side of the tiles to train on, pixels.")] = 320,
     overlap: Annotated[int, typer.Option(help="Pixels neighbouring tiles share.")] = 0,
+    background: Annotated[float, typer.Option(help="Share of the tiles without objects to keep.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the drawn scenes.")] = 0,
 ) -> None:
     """Write ``out/train``, ``out/val`` and ``out/test`` in DOTA's layout."""
@@ -61,7 +62,7 @@ def data(
         for part, count, first in (("train", scenes, 1000), ("val", max(1, scenes // 20), 5000)):
             take_frames(hit_uav, whole / part, part)
             draw_scenes(whole / part, count, first + seed * 10_000)
-        split(SplitConfig(src=whole, out=out, tile=tile, overlap=overlap, background=0.05))
+        split(SplitConfig(src=whole, out=out, tile=tile, overlap=overlap, background=background))
         take_frames(hit_uav, whole / "test", "test")
         shutil.rmtree(out / "val")  # the splitter cuts validation images too
         for part in ("val", "test"):

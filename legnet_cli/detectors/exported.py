@@ -224,16 +224,24 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
     )
 
 
+def onnx_providers(device: torch.device, chosen: bool) -> tuple[list[Any], torch.device]:
+    """What ONNX Runtime is to run on, best first, and the device that is; arguments as of :func:`open_exported`.
+
+    Raises:
+        DependencyError: if it is absent, or cannot use the device that the user chose.
+    """
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device.type == "cuda" and "CUDAExecutionProvider" in require("onnxruntime").get_available_providers():
+        return [("CUDAExecutionProvider", {"device_id": device.index or 0}), *providers], device
+    if device.type != "cpu" and chosen:
+        mend = "install onnxruntime-gpu in place of onnxruntime, or use --device cpu"
+        raise DependencyError(f"--device {device}: this ONNX Runtime has no provider for it: {mend}")
+    return providers, torch.device("cpu")
+
+
 def _open_onnx(path: Path, device: torch.device, chosen: bool) -> tuple[Mapping[str, str], Run, torch.device]:
     runtime = require("onnxruntime")
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if device.type == "cuda" and "CUDAExecutionProvider" in runtime.get_available_providers():
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
-    elif device.type != "cpu":
-        if chosen:
-            mend = "install onnxruntime-gpu in place of onnxruntime, or use --device cpu"
-            raise DependencyError(f"--device {device}: this ONNX Runtime has no provider for it: {mend}")
-        device = torch.device("cpu")
+    providers, device = onnx_providers(device, chosen)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors

@@ -17,6 +17,7 @@ from legnet_cli.boxes import Detections
 from legnet_cli.detectors._cpu import fast_products, slow_bf16
 from legnet_cli.detectors.checkpoint import Checkpoint, ModelCard, read_checkpoint
 from legnet_cli.detectors.engines import (
+    ONNXRUNTIME,
     OPENVINO,
     TORCH,
     check_engine,
@@ -25,7 +26,7 @@ from legnet_cli.detectors.engines import (
     needs_export,
     prepare_compiling,
 )
-from legnet_cli.detectors.exported import is_exported, open_exported
+from legnet_cli.detectors.exported import is_exported, onnx_providers, open_exported
 from legnet_cli.detectors.fetch import WEIGHTS, Progress, fetch, sha256
 from legnet_cli.detectors.recipes import BACKBONES, DETECTORS, get_recipe, model_config
 from legnet_cli.errors import CheckpointError, ConfigError, DependencyError
@@ -136,6 +137,8 @@ def load_detector(
     _check_recipe(weights, checkpoint.card, recipe)
     try:
         if needs_export(engine):
+            if engine == ONNXRUNTIME:
+                onnx_providers(place, chosen=device != "auto")  # refused before the export, not after it
             path = kept_export(checkpoint, sha256(fetch(weights)), str(weights), score_threshold, max_detections)
             return _exported(path, place, None, None, score_threshold, max_detections, device, engine)
         return build_detector(

@@ -55,6 +55,14 @@ def test_without_a_device_of_choice_openvino_is_on_the_cpu(monkeypatch):
     assert choose_device("auto", "openvino") == CPU
 
 
+def test_a_device_that_the_runtime_lacks_is_refused_before_the_export(monkeypatch, tmp_path):
+    monkeypatch.setenv("LEGNET_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(DependencyError, match="--device cuda: this ONNX Runtime has no provider for it"):
+        load_detector(EMBEDDED, device="cuda", engine="onnxruntime")
+    assert not list(tmp_path.iterdir())
+
+
 def test_is_exported_once_for_each_setting(cache, caplog):
     caplog.set_level(logging.INFO)
 
