@@ -184,7 +184,7 @@ def train(
     if fabric.is_global_zero and not stored:
         _start_folder(config, plan, data)
     card = _card(config, plan, data)
-    validation = _validation(config, plan, data) if data.check.validation and fabric.is_global_zero else None
+    validation = _validation(config, plan, data) if data.check.validation else None
     ended = loop.run(config.out, card, validation, run, config.patience, config.save_minutes * 60, on_step)
     seconds = time.perf_counter() - begin
     return TrainResult(config.out, plan, data.check, ended.epochs, ended.step, ended.stopped, ended.best, None, seconds)

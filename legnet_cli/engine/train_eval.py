@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from legnet_cli.engine.eval import select_classes
 from legnet_cli.engine.eval_data import EvalSet, Source, load_truth
 from legnet_cli.engine.eval_search import SearchPlan, plan_shapes, search
 from legnet_cli.engine.measure import measure
+from legnet_cli.engine.predictions import Found
 from legnet_cli.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -43,11 +45,20 @@ class Validation:
             raise DataError(f"{source.data}: objects of {', '.join(unknown)} to evaluate, but not to train on")
         self._shapes = plan_shapes(self.truth, plan)
 
-    def score(self, state: dict[str, Tensor], card: ModelCard, device: torch.device) -> Score:
-        """How good the weights ``state`` are."""
+    def find(
+        self, state: dict[str, Tensor], card: ModelCard, device: torch.device, rank: int = 0, processes: int = 1
+    ) -> Found:
+        """What the weights ``state`` find in every ``processes``-th image, from number ``rank`` on."""
         detector = build_detector(Checkpoint(state, card), device)
-        found = search(self.truth, self._shapes, detector, self._plan, None, lambda count: None)
-        truths, predictions = select_classes(self.truth, found, self._classes)
+        mine = [i for i, frame in enumerate(self.truth.frames) if frame.image % processes == rank]
+        part = replace(self.truth, frames=tuple(self.truth.frames[i] for i in mine))
+        return search(part, [self._shapes[i] for i in mine], detector, self._plan, None, lambda count: None)
+
+    def score(self, found: Sequence[Found]) -> Score:
+        """How good the predictions are that ``len(found)`` processes found, in the order of their ranks."""
+        images = tuple(found[i % len(found)].images[i] for i in range(len(self.truth.names)))
+        whole = replace(found[0], images=images)
+        truths, predictions = select_classes(self.truth, whole, self._classes)
         result = measure(predictions, truths, self._classes).to_dict()
         ap = {name: value for name, value in result["ap"]["voc07"]["0.50"].items() if value is not None}
         summary = result["summary"]["voc07"]

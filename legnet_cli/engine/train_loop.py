@@ -111,7 +111,7 @@ class Loop:
         Args:
             out: folder of the run.
             card: of the weights.
-            validation: what to evaluate on, on the first process.
+            validation: what to evaluate on.
             resumed: content of the last checkpoint.
             patience: epochs without a better score before training stops; 0 for never.
             save_seconds: between checkpoints.
@@ -222,11 +222,12 @@ class Loop:
     ) -> Score | None:
         """Evaluate and keep the weights, the best ones apart; the score on the first process."""
         epoch = self.step // self.order.steps
-        score = None
-        if self.fabric.is_global_zero:
-            weights = {name: tensor.detach() for name, tensor in self.weights().items()}
+        weights = {name: tensor.detach().clone() for name, tensor in self.weights().items()}
+        first = self.fabric.is_global_zero
+        if first:
             save_checkpoint(out / LAST, weights, card)
-            score = validation.score(_tidy(weights), card, self.fabric.device) if validation else None
+        score = self._evaluate(weights, card, validation) if validation else None
+        if first:
             if score is None or state["best"] is None or score.map50 > state["best"][0]:
                 save_checkpoint(out / BEST, weights, card)
                 state["best"] = (score.map50, epoch) if score else None
@@ -234,6 +235,18 @@ class Loop:
         state["best"] = self.fabric.broadcast(state["best"]) if self.fabric.world_size > 1 else state["best"]
         self.bare.train()
         return score
+
+    def _evaluate(self, weights: dict[str, Tensor], card: ModelCard, validation: Validation) -> Score | None:
+        """Search the images with all processes; the score on the first one."""
+        rank, processes = self.fabric.global_rank, self.fabric.world_size
+        if processes == 1:
+            return validation.score([validation.find(_tidy(weights), card, self.fabric.device)])
+        for tensor in weights.values():  # the statistics of batch norm may differ between processes
+            torch.distributed.broadcast(tensor, 0)
+        found = validation.find(_tidy(weights), card, self.fabric.device, rank, processes)
+        every: list[Any] = [None] * processes
+        torch.distributed.gather_object(found, None if rank else every)
+        return None if rank else validation.score(every)
 
     def _patience_over(self, state: dict[str, Any], patience: int) -> bool:
         best = state["best"]

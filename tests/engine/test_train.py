@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from blobs import write_tiles
+from blobs import CLASSES, BlobDetector, write_tiles
 
 from legnet_cli.detectors.checkpoint import read_checkpoint
 from legnet_cli.detectors.loader import load_detector
 from legnet_cli.detectors.recipes import BACKBONES, DETECTORS
 from legnet_cli.detectors.training import TrainableDetector
 from legnet_cli.engine.eval import EvalConfig, evaluate
+from legnet_cli.engine.eval_search import SearchPlan
 from legnet_cli.engine.train import TrainConfig, train
 from legnet_cli.engine.train_data import Order
+from legnet_cli.engine.train_eval import open_validation
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
 
 NANO = "oriented-rcnn/legnet-nano"
@@ -149,7 +151,7 @@ def test_train__two_processes_equal_one_that_accumulates(config):
     finally:
         torch.set_num_threads(threads)
     two = config.out.with_name("two")
-    flags = ["--data", str(only_train(config)), "--recipe", NANO, "--weights", "none", "--epochs", "1", "--batch", "1"]
+    flags = ["--data", str(config.data), "--recipe", NANO, "--weights", "none", "--epochs", "1", "--batch", "1"]
     flags += ["--devices", "2", "--device", "cpu", "--workers", "0", "--out", str(two)]
     found = subprocess.run(
         [sys.executable, "-m", "legnet_cli", "train", *flags],
@@ -164,7 +166,23 @@ def test_train__two_processes_equal_one_that_accumulates(config):
     assert len(losses[0]) == 4
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     assert rows(plain.out)[0]["lr"] == rows(two)[0]["lr"]
-    assert read_checkpoint(two / "last.safetensors").card.classes == ("bright", "dim")
+    weights = two / "last.safetensors"
+    assert read_checkpoint(weights).card.classes == ("bright", "dim")
+    found = evaluate(EvalConfig(data=config.data, out=two / "eval", weights=str(weights)))  # they evaluated together
+    assert float(rows(two)[-1]["map50"]) == pytest.approx(found.metrics["summary"]["voc07"]["mAP50"])
+
+
+def test_validation__is_the_same_however_many_processes_share_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("legnet_cli.engine.train_eval.build_detector", lambda *_: BlobDetector())
+    data = write_tiles(tmp_path / "blobs", (("val", 5),))
+    card, plan = BlobDetector().card, SearchPlan(128, 48, None, "auto", 2, 1, 0)
+    validation = open_validation(data, "val", CLASSES, plan, labels=None, skip_bad=False)
+    whole = validation.find({}, card, torch.device("cpu"))
+    parts = [validation.find({}, card, torch.device("cpu"), rank, 3) for rank in range(3)]
+    assert [len(part) for part in parts[1].images] == [0, 2, 0, 0, 0]  # the last image is empty
+    assert validation.score(parts) == validation.score([whole])
+    assert validation.score(parts).map50 == 1
+    assert validation.score([parts[0]] * 3).map50 < 1
 
 
 def test_train__patience_stops_early(config):
