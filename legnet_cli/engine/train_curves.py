@@ -41,7 +41,7 @@ def _scores(axes: matplotlib.axes.Axes, rows: Sequence[Row]) -> None:
     scored = [row for row in rows if "map50" in row]
     epochs = [int(row["epoch"]) for row in scored]
     for name in sorted({key for row in scored for key in row if key.startswith("ap50/")}):
-        axes.plot(epochs, _column(scored, name), label=name.removeprefix("ap50/"), linewidth=1, alpha=0.7)
+        axes.plot(epochs, _column(scored, name), label=name.removeprefix("ap50/"), linewidth=1, alpha=0.7, marker=".")
     for name, label in (("map50", "mAP50"), ("map", "mAP50:95")):
         if scored:
             axes.plot(epochs, _column(scored, name), label=label, marker="o", markersize=3)
