@@ -29,11 +29,13 @@ model, not the same bits. The second began as one of four epochs and was cut to 
 legnet_nano/backbones/ has two runs of one epoch from random weights, which differ in the backbone alone: LEGNet, and a
 ResNet-18 of as many multiplications (1.96 billion at 320 x 320 against 1.96), by the first training command with
 ``--weights none --epochs 1`` and, for the ResNet, ``-o 'model.backbone={type: ResNet, depth: 18, base_channels: 46,
-stem_channels: 46, frozen_stages: -1, norm_eval: false}' -o 'model.neck.in_channels=[46, 92, 184, 368]'``.
+stem_channels: 46, frozen_stages: -1, norm_eval: false}' -o 'model.neck.in_channels=[46, 92, 184, 368]'``. They are
+measured by the last command above, and with ``--robustness`` on every fifth of HIT-UAV's validation images.
 
 HIT-UAV (Suo et al., Scientific Data 10:227, 2023; CC BY 4.0) has infrared images of people, cars and bicycles seen
 from a drone. Its folder holds ``images``, DOTA text in ``labelTxt`` and lists of names in ``splits``. Training images
-become tiles; the others stay whole. Drawn scenes (see make_scene.py) join those for training and validation alone.
+become tiles unless ``--whole`` is given; the others stay whole. Drawn scenes (see make_scene.py) join those for
+training and validation alone.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ def data(
 
 
 def take_frames(hit_uav: Path, out: Path, part: str) -> None:
-    """Link HIT-UAV's images of a split, and copy their labels but for the classes left out."""
+    """Copy HIT-UAV's images of a split, and their labels but for the classes left out."""
     for name in ("images", "labelTxt"):
         (out / name).mkdir(parents=True, exist_ok=True)
     for stem in (hit_uav / "splits" / f"{part}.txt").read_text().split():
