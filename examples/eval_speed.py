@@ -21,9 +21,9 @@ from collections.abc import Callable
 import numpy as np
 
 from legnet_cli.boxes import boxes_to_polygons, to_le90
-from legnet_cli.detectors._mm import import_mm
-from legnet_cli.engine.matching import Predictions, Truths
-from legnet_cli.engine.measure import Measured, measure
+from legnet_cli.detectors.mmrotate.door import import_mm
+from legnet_cli.engine.eval.matching import Predictions, Truths
+from legnet_cli.engine.eval.measure import Measured, measure
 
 import_mm()  # here, so that mmrotate's processes get the operators too
 eval_map = importlib.import_module("mmrotate.core.evaluation.eval_map")

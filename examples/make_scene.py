@@ -18,8 +18,8 @@ import typer
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections, boxes_to_polygons, to_le90
-from legnet_cli.engine.degrade import KINDS, SEVERITIES, Place
-from legnet_cli.engine.degrade import degrade as worsen
+from legnet_cli.engine.eval.corruptions import KINDS, SEVERITIES, Place
+from legnet_cli.engine.eval.corruptions import degrade as worsen
 
 SENSORS = ("rgb", "panchromatic", "multispectral")
 CLASSES = ("plane", "ship", "storage-tank", "large-vehicle")

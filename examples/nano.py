@@ -53,7 +53,7 @@ import typer
 from make_scene import CLASSES, draw_scene
 
 from legnet_cli.boxes import boxes_to_polygons
-from legnet_cli.detectors.checkpoint import read_checkpoint, save_checkpoint
+from legnet_cli.detectors.weights.checkpoint import read_checkpoint, save_checkpoint
 from legnet_cli.engine.split import SplitConfig, split
 
 LEFT_OUT = ("DontCare",)

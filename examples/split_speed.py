@@ -24,7 +24,7 @@ import typer
 
 from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.data.png import TileEncoder
-from legnet_cli.engine.cutting import windows
+from legnet_cli.engine.split.cutting import windows
 from legnet_cli.geo.raster import Scene
 from legnet_cli.tiles import Tile
 

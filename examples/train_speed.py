@@ -26,9 +26,9 @@ import typer
 from make_scene import CLASSES, draw_scene
 
 from legnet_cli.boxes import boxes_to_polygons
-from legnet_cli.detectors._mm import import_mm, load_config, quiet
-from legnet_cli.detectors.build import build_mmrotate
-from legnet_cli.detectors.recipes import get_recipe, model_config
+from legnet_cli.detectors.mmrotate.build import build_mmrotate
+from legnet_cli.detectors.mmrotate.door import import_mm, load_config, quiet
+from legnet_cli.detectors.weights.recipes import get_recipe, model_config
 from legnet_cli.engine.process import keep_freed
 from legnet_cli.engine.train import TrainConfig, train
 

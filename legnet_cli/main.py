@@ -8,13 +8,13 @@ import typer
 
 from legnet_cli import __version__
 from legnet_cli.commands.benchmark import benchmark
+from legnet_cli.commands.console import report_errors
 from legnet_cli.commands.convert import convert
 from legnet_cli.commands.doctor import doctor
 from legnet_cli.commands.eval import eval_
 from legnet_cli.commands.export import export
 from legnet_cli.commands.models import models
 from legnet_cli.commands.predict import predict
-from legnet_cli.commands.report import report_errors
 from legnet_cli.commands.split import split
 from legnet_cli.commands.train import train
 

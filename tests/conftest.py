@@ -25,7 +25,7 @@ def _fresh_logging():
 def blobs(monkeypatch):
     """The detector above, in place of any weights."""
     detector = BlobDetector()
-    monkeypatch.setattr("legnet_cli.engine.predict.load_detector", lambda *_, **__: detector)
+    monkeypatch.setattr("legnet_cli.engine.predict.run.load_detector", lambda *_, **__: detector)
     return detector
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from legnet_cli.commands.console import setup_logging
 from legnet_cli.commands.options import DeviceOpt, EngineOpt, OverwriteOpt, QuietOpt, VerboseOpt
-from legnet_cli.commands.report import setup_logging
 from legnet_cli.engine.process import keep_freed
 from legnet_cli.errors import ConfigError, SlowerError
 
 if TYPE_CHECKING:
-    from legnet_cli.engine.benchmark_compare import Comparison
+    from legnet_cli.engine.benchmark.compare import Comparison
 
 
 def benchmark(

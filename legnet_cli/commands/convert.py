@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from legnet_cli.commands.console import print_json, setup_logging
 from legnet_cli.commands.options import ClassFieldOpt, JsonOpt, LabelsOpt, OverwriteOpt, QuietOpt, VerboseOpt
-from legnet_cli.commands.report import print_json, setup_logging
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import typer
 
+from legnet_cli.commands.console import print_json
 from legnet_cli.commands.options import JsonOpt
-from legnet_cli.commands.report import print_json
 from legnet_cli.errors import DependencyError
 
 

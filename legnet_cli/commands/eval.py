@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from legnet_cli.commands.console import print_json, setup_logging
 from legnet_cli.commands.options import (
     BandsOpt,
     BatchOpt,
@@ -22,13 +23,12 @@ from legnet_cli.commands.options import (
     VerboseOpt,
     band_numbers,
 )
-from legnet_cli.commands.report import print_json, setup_logging
 from legnet_cli.engine.process import keep_freed
 from legnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from legnet_cli.engine.compare import CompareResult
     from legnet_cli.engine.eval import EvalResult
+    from legnet_cli.engine.eval.compare import CompareResult
 
 
 def eval_(
@@ -128,7 +128,7 @@ eval_.__name__ = "eval"  # the command's name; the builtin keeps its own
 
 
 def _compare(runs: tuple[Path, ...], out: Path, *, overwrite: bool, json_: bool, quiet: bool) -> None:
-    from legnet_cli.engine.compare import CompareConfig, compare
+    from legnet_cli.engine.eval.compare import CompareConfig, compare
 
     result = compare(CompareConfig(runs, out, overwrite))
     if json_:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from legnet_cli.commands.console import print_json, setup_logging
 from legnet_cli.commands.options import JsonOpt, OverwriteOpt, QuietOpt, VerboseOpt
-from legnet_cli.commands.report import print_json, setup_logging
 from legnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from legnet_cli.engine.export import ExportResult
-    from legnet_cli.engine.parity import Parity
+    from legnet_cli.engine.export.parity import Parity
 
 
 def export(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from legnet_cli.commands.console import print_json
 from legnet_cli.commands.options import JsonOpt
-from legnet_cli.commands.report import print_json
 
 
 def models(json_: JsonOpt = False) -> None:
@@ -21,8 +21,8 @@ def models(json_: JsonOpt = False) -> None:
 
 
 def _rows() -> list[dict[str, object]]:
-    from legnet_cli.detectors.fetch import WEIGHTS
-    from legnet_cli.detectors.recipes import RECIPES
+    from legnet_cli.detectors.weights.fetch import WEIGHTS
+    from legnet_cli.detectors.weights.recipes import RECIPES
 
     return [
         {
@@ -45,7 +45,7 @@ def _show(rows: list[dict[str, object]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from legnet_cli.detectors.fetch import EMBEDDED
+    from legnet_cli.detectors.weights.fetch import EMBEDDED
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("recipe", "M par.", "dataset", "classes", "mAP", "--weights"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from legnet_cli.commands.console import print_json, setup_logging
 from legnet_cli.commands.options import (
     BandsOpt,
     BatchOpt,
@@ -20,7 +21,6 @@ from legnet_cli.commands.options import (
     VerboseOpt,
     band_numbers,
 )
-from legnet_cli.commands.report import print_json, setup_logging
 from legnet_cli.engine.process import keep_freed
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def predict(
     setup_logging(-1 if quiet else int(verbose))
     keep_freed()
     from legnet_cli.commands.progress import download_progress, tile_progress
-    from legnet_cli.detectors.fetch import EMBEDDED
+    from legnet_cli.detectors.weights.fetch import EMBEDDED
     from legnet_cli.engine.predict import PredictConfig
     from legnet_cli.engine.predict import predict as run
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from legnet_cli.commands.console import INTERRUPTED, print_json, setup_logging
 from legnet_cli.commands.options import (
     BandsOpt,
     ClassFieldOpt,
@@ -19,13 +20,12 @@ from legnet_cli.commands.options import (
     VerboseOpt,
     band_numbers,
 )
-from legnet_cli.commands.report import INTERRUPTED, print_json, setup_logging
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from legnet_cli.data.labels import Problem
-    from legnet_cli.engine.split import Progress, SplitResult
+    from legnet_cli.engine.split.run import Progress, SplitResult
 
 _SHOWN = 20  # problems listed on the terminal; --json and split.json have all
 

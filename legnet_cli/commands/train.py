@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from legnet_cli.commands.console import print_json, setup_logging
 from legnet_cli.commands.options import (
     DeviceOpt,
     JsonOpt,
@@ -17,12 +18,11 @@ from legnet_cli.commands.options import (
     StretchOpt,
     VerboseOpt,
 )
-from legnet_cli.commands.report import print_json, setup_logging
 from legnet_cli.engine.process import keep_freed
 
 if TYPE_CHECKING:
     from legnet_cli.engine.train import TrainResult
-    from legnet_cli.engine.train_steps import Step
+    from legnet_cli.engine.train.steps import Step
 
 STOPPED = 143  # the shell's code for SIGTERM
 _LINE_SECONDS = 30.0  # between lines of a log

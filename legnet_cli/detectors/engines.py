@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from legnet_cli import __version__
-from legnet_cli.detectors.checkpoint import Checkpoint
 from legnet_cli.detectors.exported import FORMAT_VERSION, is_exported, require
-from legnet_cli.detectors.fetch import cache_dir
+from legnet_cli.detectors.weights.checkpoint import Checkpoint
+from legnet_cli.detectors.weights.fetch import cache_dir
 from legnet_cli.errors import ConfigError, DependencyError
 from legnet_cli.files import atomic_path
 
@@ -99,8 +99,8 @@ def kept_export(checkpoint: Checkpoint, source: str, weights: str, score_thresho
         ConfigError: for a detector that cannot be exported.
         DataError: if the cache folder cannot be written.
     """
-    from legnet_cli.detectors.export import check_network, export_file
-    from legnet_cli.detectors.export_options import ExportOptions
+    from legnet_cli.detectors.export.file import check_network, export_file
+    from legnet_cli.detectors.export.options import ExportOptions
 
     lowest = next(threshold for threshold in _THRESHOLDS if threshold <= score_threshold)
     options = ExportOptions(score_threshold=lowest, max_detections=max_detections)

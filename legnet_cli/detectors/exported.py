@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from legnet_cli.boxes import Detections
-from legnet_cli.detectors.checkpoint import ModelCard
-from legnet_cli.detectors.oriented_rcnn import MEAN, STD
+from legnet_cli.detectors.fast.oriented_rcnn import MEAN, STD
+from legnet_cli.detectors.weights.checkpoint import ModelCard
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
 
 logger = logging.getLogger(__name__)

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from legnet_cli.boxes import Detections
-from legnet_cli.detectors._cpu import fast_products, slow_bf16
-from legnet_cli.detectors.checkpoint import Checkpoint, ModelCard, read_checkpoint
 from legnet_cli.detectors.engines import (
     ONNXRUNTIME,
     OPENVINO,
@@ -27,8 +25,10 @@ from legnet_cli.detectors.engines import (
     prepare_compiling,
 )
 from legnet_cli.detectors.exported import is_exported, onnx_providers, open_exported
-from legnet_cli.detectors.fetch import WEIGHTS, Progress, fetch, sha256
-from legnet_cli.detectors.recipes import BACKBONES, DETECTORS, get_recipe, model_config
+from legnet_cli.detectors.fast.cpu import fast_products, slow_bf16
+from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard, read_checkpoint
+from legnet_cli.detectors.weights.fetch import WEIGHTS, Progress, fetch, sha256
+from legnet_cli.detectors.weights.recipes import BACKBONES, DETECTORS, get_recipe, model_config
 from legnet_cli.errors import CheckpointError, ConfigError, DependencyError
 
 logger = logging.getLogger(__name__)
@@ -274,13 +274,13 @@ def _network(
     """The quickest way to run the detector of ``checkpoint``, and what runs."""
     config = network_config(checkpoint.card)
     if not is_fast(checkpoint.card):
-        from legnet_cli.detectors.build import MMRotateDetector
+        from legnet_cli.detectors.mmrotate.build import MMRotateDetector
 
         dtype = PRECISIONS[precision]
         slow = MMRotateDetector(config, checkpoint.state, device=device, dtype=dtype, **options)
         return slow.detect, slow
     # needs neither mmdet nor mmrotate, which take seconds to import
-    from legnet_cli.detectors.oriented_rcnn import OrientedRCNN
+    from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
 
     network = OrientedRCNN(config, checkpoint.state, device=device, precision=precision, **options)
 

@@ -19,11 +19,11 @@ import numpy as np
 
 from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.data import coco
+from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.detect import FORMAT_NAMES, FORMATS, VECTOR_SUFFIXES
 from legnet_cli.data.format import Format
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem
-from legnet_cli.engine.datasets import load_dataset
-from legnet_cli.engine.vector_labels import write_polygons
+from legnet_cli.data.vector_labels import write_polygons
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import atomic_path, check_output
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from legnet_cli.detectors.fetch import cache_dir
+from legnet_cli.detectors.weights.fetch import cache_dir
 from legnet_cli.ops import mmcv_ext
 
 PACKAGES = ("torch", "numpy", "mmcv-full", "mmdet", "mmrotate", "rasterio", "pyogrio", "shapely", "pyproj")

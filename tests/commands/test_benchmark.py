@@ -11,9 +11,9 @@ QUICK = ("--recipe", "oriented-rcnn/legnet-nano", "--size", "64", "--repeat", "1
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Matrices and arrays that take no time, and hardly any warm-up."""
-    monkeypatch.setattr("legnet_cli.engine.benchmark_runs._WARM_SEARCHES", 1)
-    monkeypatch.setattr("legnet_cli.engine.benchmark_roofline._SIDES", {"cpu": (32,)})
-    monkeypatch.setattr("legnet_cli.engine.benchmark_roofline._TRIAD_MB", {"cpu": 1})
+    monkeypatch.setattr("legnet_cli.engine.benchmark.runs._WARM_SEARCHES", 1)
+    monkeypatch.setattr("legnet_cli.engine.benchmark.roofline._SIDES", {"cpu": (32,)})
+    monkeypatch.setattr("legnet_cli.engine.benchmark.roofline._TRIAD_MB", {"cpu": 1})
 
 
 def run(*args):

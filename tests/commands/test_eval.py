@@ -6,8 +6,8 @@ import typer
 from typer.testing import CliRunner
 
 from legnet_cli.boxes import Detections
+from legnet_cli.commands.console import report_errors
 from legnet_cli.commands.eval import eval_
-from legnet_cli.commands.report import report_errors
 from legnet_cli.data.tables import ImageDetections, write_csv
 
 app = typer.Typer(pretty_exceptions_enable=False)

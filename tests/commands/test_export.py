@@ -4,7 +4,7 @@ import cv2
 import pytest
 from typer.testing import CliRunner
 
-from legnet_cli.detectors.fetch import EMBEDDED
+from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.engine.sample_tiles import drawn_tile
 from legnet_cli.main import app
 

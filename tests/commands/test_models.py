@@ -5,7 +5,7 @@ import json
 import pytest
 
 from legnet_cli.commands.models import models
-from legnet_cli.detectors.recipes import RECIPES
+from legnet_cli.detectors.weights.recipes import RECIPES
 
 
 def test_json_lists_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:

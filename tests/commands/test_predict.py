@@ -72,7 +72,7 @@ def test_a_bug_keeps_its_traceback(tmp_path, scene, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("legnet_cli.engine.predict.load_detector", broken)
+    monkeypatch.setattr("legnet_cli.engine.predict.run.load_detector", broken)
     result = run(scene, "-w", "any", "-o", tmp_path / "o.gpkg")
     assert isinstance(result.exception, RuntimeError)
     assert result.exit_code == 1
@@ -80,7 +80,7 @@ def test_a_bug_keeps_its_traceback(tmp_path, scene, monkeypatch):
 
 SLEEPER = """
 import time, blobs
-import legnet_cli.engine.predict as engine
+import legnet_cli.engine.predict.run as engine
 class Slow(blobs.BlobDetector):
     def detect(self, images):
         print("searching", flush=True)

@@ -10,7 +10,7 @@ import yaml
 from blobs import write_tiles
 from typer.testing import CliRunner
 
-from legnet_cli.commands.report import report_errors
+from legnet_cli.commands.console import report_errors
 from legnet_cli.commands.train import STOPPED, train
 
 NANO = "oriented-rcnn/legnet-nano"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from legnet_cli.data.detect import find_parts, read_split_lists
-from legnet_cli.data.loader import load_parts
+from legnet_cli.data.parts import load_parts
 from legnet_cli.errors import ConfigError, DataError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "dota_sample"

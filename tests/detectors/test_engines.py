@@ -11,11 +11,11 @@ import torch
 
 from legnet_cli.detectors import engines, exported
 from legnet_cli.detectors.engines import check_engine
-from legnet_cli.detectors.export import export_file
-from legnet_cli.detectors.export_options import ExportOptions
-from legnet_cli.detectors.fetch import EMBEDDED
+from legnet_cli.detectors.export.file import export_file
+from legnet_cli.detectors.export.options import ExportOptions
 from legnet_cli.detectors.loader import choose_device, load_checkpoint, load_detector
-from legnet_cli.engine.parity import STRICT, compare
+from legnet_cli.detectors.weights.fetch import EMBEDDED
+from legnet_cli.engine.export.parity import STRICT, compare
 from legnet_cli.engine.sample_tiles import drawn_tile
 from legnet_cli.errors import ConfigError, DependencyError
 

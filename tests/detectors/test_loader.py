@@ -10,10 +10,8 @@ import pytest
 import torch
 
 from legnet_cli.boxes import Detections
-from legnet_cli.detectors import _cpu, loader
-from legnet_cli.detectors.build import build_mmrotate
-from legnet_cli.detectors.checkpoint import ModelCard, save_checkpoint
-from legnet_cli.detectors.fetch import EMBEDDED, WEIGHTS, WeightFile
+from legnet_cli.detectors import loader
+from legnet_cli.detectors.fast import cpu
 from legnet_cli.detectors.loader import (
     Detector,
     build_detector,
@@ -22,7 +20,10 @@ from legnet_cli.detectors.loader import (
     load_checkpoint,
     load_detector,
 )
-from legnet_cli.detectors.recipes import get_recipe, model_config
+from legnet_cli.detectors.mmrotate.build import build_mmrotate
+from legnet_cli.detectors.weights.checkpoint import ModelCard, save_checkpoint
+from legnet_cli.detectors.weights.fetch import EMBEDDED, WEIGHTS, WeightFile
+from legnet_cli.detectors.weights.recipes import get_recipe, model_config
 from legnet_cli.errors import CheckpointError, ConfigError, DependencyError
 
 CLASSES = ("ship", "plane", "car")
@@ -163,7 +164,7 @@ def test_precisions(name: str, device: str, result: str) -> None:
     ],
 )
 def test_bf16_where_it_is_slow_is_warned_of(monkeypatch, caplog, facts, slow):
-    monkeypatch.setattr(_cpu, "_facts", lambda: facts)
+    monkeypatch.setattr(cpu, "_facts", lambda: facts)
     build_detector(load_checkpoint(EMBEDDED), torch.device("cpu"), "bf16")
     assert ("more slowly than fp32" in caplog.text) == slow
 

@@ -11,12 +11,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from legnet_cli.commands.console import report_errors
 from legnet_cli.commands.convert import convert as command
-from legnet_cli.commands.report import report_errors
+from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.detect import FORMATS
 from legnet_cli.data.labels import LabelError
 from legnet_cli.engine.convert import ConvertConfig, convert
-from legnet_cli.engine.datasets import load_dataset
 from legnet_cli.errors import ConfigError, DataError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

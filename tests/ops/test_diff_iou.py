@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from legnet_cli.detectors._mm import import_mm
+from legnet_cli.detectors.mmrotate.door import import_mm
 from legnet_cli.ops.diff_iou import diff_rotated_iou, sort_vertices
 from legnet_cli.ops.iou import rotated_iou
 

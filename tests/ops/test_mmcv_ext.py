@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from legnet_cli.detectors._mm import import_mm
+from legnet_cli.detectors.mmrotate.door import import_mm
 from legnet_cli.errors import DependencyError
 from legnet_cli.ops import mmcv_ext, roi_align
 from legnet_cli.ops.iou import rotated_iou

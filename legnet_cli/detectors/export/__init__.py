@@ -1,0 +1,1 @@
+"""Detectors as files: ONNX, OpenVINO IR and torch.export programs."""

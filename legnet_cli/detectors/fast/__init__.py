@@ -1,0 +1,1 @@
+"""Oriented R-CNN for inference in plain PyTorch, folded and merged."""

@@ -1,0 +1,220 @@
+"""Oriented R-CNN for inference: mmrotate's boxes from mmrotate's weights, without mmrotate, several times faster.
+
+Batch norms are folded into convolutions and linear neighbours merged, everything runs channels-last, box features
+are sums of weighted rows, and nothing loops over classes. Boxes are float32 at any precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from legnet_cli.backbones._layers import Pyramid
+from legnet_cli.backbones.legnet import LEGNet
+from legnet_cli.backbones.unravelnet import UnravelNet
+from legnet_cli.detectors.fast.fold import fold_before, fold_norms, regroup, scale_input
+from legnet_cli.detectors.fast.parts import (
+    FPN,
+    BoxHead,
+    RoIHead,
+    RPNHead,
+    anchor_boxes,
+    bounds,
+    decode_box_offsets,
+    decode_midpoint_offsets,
+    named_layers,
+    pyramid_level,
+)
+from legnet_cli.detectors.fast.winograd import replace_wide
+from legnet_cli.detectors.weights.checkpoint import check_state
+from legnet_cli.ops.nms import nms, nms_rotated
+from legnet_cli.ops.roi_align import roi_align_rotated
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Found = tuple[Tensor, Tensor, Tensor]
+"""Boxes (n, 5) float32 ``le90`` in pixels and radians, scores (n,) float32, labels (n,) int64; best first."""
+
+MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB, 0 to 255
+STD = (58.395, 57.12, 57.375)
+STRIDE = 32  # image sides are padded to a multiple of it
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_BACKBONES: dict[str, Callable[..., Pyramid]] = {"LEGNet": LEGNet, "UnravelNet": UnravelNet}
+# boxes whose features are worked on at a time: on a CPU what the cache holds
+_CPU_BOXES, _DEVICE_BOXES = 512, 1 << 15
+
+
+class OrientedRCNN(nn.Module):
+    """Oriented R-CNN with a LEGNet or UnravelNet backbone.
+
+    Args:
+        model_cfg: mmrotate model dict, as ``recipes.model_config`` gives it.
+        state: all its weights, under mmrotate's names.
+        device: where to run.
+        precision: of convolutions and linear layers.
+        compile: compile the convolutions with ``torch.compile``.
+        score_threshold: boxes score more than this.
+        max_detections: most boxes per image.
+
+    Raises:
+        CheckpointError: if names or shapes of ``state`` do not fit ``model_cfg``.
+    """
+
+    def __init__(
+        self,
+        model_cfg: Mapping[str, Any],
+        state: Mapping[str, Tensor],
+        *,
+        device: torch.device | str,
+        precision: Precision = "fp32",
+        compile: bool = False,
+        score_threshold: float = 0.05,
+        max_detections: int = 2000,
+    ) -> None:
+        super().__init__()
+        self.cfg = model_cfg
+        self.score_threshold, self.max_detections = score_threshold, max_detections
+        self._build()
+        check_state(state, self.state_dict(), "Oriented R-CNN")
+        self.load_state_dict(state, strict=False)
+        self.eval().requires_grad_(False)
+        self._merge()
+        self.dtype = _DTYPES[precision]
+        for part in (self.backbone, self.neck, self.rpn_head, self.roi_head.bbox_head.shared_fcs):
+            part.to(self.dtype)
+        self.to(device).to(memory_format=torch.channels_last)
+        self.mean = torch.tensor(MEAN, device=device)
+        if compile:
+            self.dense = torch.compile(self.dense)  # type: ignore[method-assign]
+
+    def _build(self) -> None:
+        backbone, neck = dict(self.cfg["backbone"]), self.cfg["neck"]
+        rpn, box = self.cfg["rpn_head"], self.cfg["roi_head"]["bbox_head"]
+        grid = rpn["anchor_generator"]
+        anchors = len(grid["scales"]) * len(grid["ratios"])
+        inputs = box["in_channels"] * box["roi_feat_size"] ** 2
+        self.backbone = _BACKBONES[backbone.pop("type")](**backbone)
+        self.neck = FPN(neck["in_channels"], neck["out_channels"], neck["num_outs"])
+        self.rpn_head = RPNHead(rpn["in_channels"], rpn["feat_channels"], anchors)
+        self.roi_head = RoIHead(BoxHead(inputs, box["fc_out_channels"], box["num_classes"]))
+
+    def _merge(self) -> None:
+        """Rewrite the loaded weights for speed; outputs stay the same up to rounding."""
+        fold_norms(self.backbone)
+        regroup(self.backbone)
+        scale_input(self.backbone, 1 / torch.tensor(STD, dtype=torch.float64))
+        for i, (lateral, _) in enumerate(self.neck.levels()):
+            fold_before(self.backbone, f"norm{2 * i}", lateral)
+        self.neck.merge_levels()
+        self.rpn_head.merge_outputs()
+        self.roi_head.bbox_head.read_channels_last(self.cfg["roi_head"]["bbox_head"]["in_channels"])
+
+    def use_winograd(self) -> None:
+        """Run wide convolutions with fewer multiplications; outputs change by rounding alone."""
+        replace_wide(self, {f"neck.fpn_convs.{level}.conv" for level in self.neck.merged})
+
+    @torch.inference_mode()
+    def detect(self, images: Tensor) -> list[Found]:
+        """Boxes in each of a batch of uint8 RGB images (B, H, W, 3) of any H, W."""
+        height, width = images.shape[1:3]
+        features, outputs = self.dense(self.prepare(images))
+        rois = self.propose(outputs)
+        logits, offsets = self.classify(features, rois)
+        return self.select(rois, logits, offsets, len(images), height, width)
+
+    def stages(self) -> dict[str, list[tuple[Any, str]]]:
+        """Methods, as owner and name, that the time of :meth:`detect` goes to, by stage."""
+        return {
+            "normalise": [(self, "prepare")],
+            "backbone": [(self.backbone, "forward")],
+            "neck": [(self.neck, "forward")],
+            "rpn": [(self.rpn_head, "forward"), (self, "propose")],
+            "roi": [(self, "classify")],
+            "nms": [(self, "select")],
+        }
+
+    def layers(self) -> dict[str, nn.Module]:
+        """Convolutions and linear layers by name."""
+        return named_layers(self)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Centred images (B, 3, H', W'), channels-last, padded with zeros to a multiple of 32 at right and bottom.
+
+        Division by the deviation is part of the first convolution.
+        """
+        height, width = images.shape[1:3]
+        x = (images.to(self.mean.device) - self.mean).to(self.dtype)
+        return F.pad(x, (0, 0, 0, -width % STRIDE, 0, -height % STRIDE)).permute(0, 3, 1, 2)
+
+    def dense(self, x: Tensor) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """All convolutions: (B, 3, H, W) to the pyramid, and logits and offsets of anchors on each of its levels."""
+        features = self.neck(self.backbone(x))
+        return features, [self.rpn_head(level) for level in features]
+
+    def propose(self, outputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Proposals (n, 6) ``image, cx, cy, w, h, angle`` from the region proposal network's ``outputs``."""
+        grid, rules = self.cfg["rpn_head"]["anchor_generator"], self.cfg["test_cfg"]["rpn"]
+        parts = []
+        for level, (logits, offsets) in enumerate(outputs):
+            width = logits.shape[3]
+            logits = logits.permute(0, 2, 3, 1).flatten(1).float()
+            offsets = offsets.permute(0, 2, 3, 1).reshape(len(logits), -1, 6)
+            logits, index = logits.topk(min(rules["nms_pre"], logits.shape[1]))
+            offsets = offsets.take_along_dim(index[..., None], 1).float()
+            centre, size = anchor_boxes(index, width, grid["strides"][level], grid["scales"], grid["ratios"])
+            parts.append((logits, centre, size, offsets, torch.full_like(index, level)))
+        logits, centre, size, offsets, levels = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+        coder = self.cfg["rpn_head"]["bbox_coder"]
+        boxes = decode_midpoint_offsets(centre, size, scaled(offsets, coder))
+        image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(levels)
+        rois = torch.cat([image[..., None].to(boxes.dtype), boxes], -1).flatten(0, 1)
+        fits = (rois[:, 3:5] >= rules["min_bbox_size"]).all(1).nonzero()[:, 0]
+        group = (image * len(outputs) + levels).flatten()
+        keep = fits[nms(bounds(rois[fits, 1:]), logits.flatten()[fits], rules["nms"]["iou_threshold"], group[fits])]
+        return rois[torch.cat(_best(keep, image.flatten()[keep], len(boxes), rules["max_per_img"]))]
+
+    def classify(self, features: Sequence[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits (n, num_classes + 1) and box offsets (n, 5), float32, of proposals (n, 6)."""
+        pool = self.cfg["roi_head"]["bbox_roi_extractor"]
+        strides, how = pool["featmap_strides"], pool["roi_layer"]
+        bins = (how["out_size"], how["out_size"])
+        levels = pyramid_level(rois[:, 1:], pool.get("finest_scale", 56), len(strides))
+        # by level, then from top to bottom: neighbours share feature rows in the cache
+        order = torch.argsort(levels * (1 << 20) + rois[:, 2])
+        head = self.roi_head.bbox_head
+        limit = _CPU_BOXES if rois.device.type == "cpu" else _DEVICE_BOXES
+        logits, offsets = rois.new_empty(len(rois), head.fc_cls.out_features), rois.new_empty(len(rois), 5)
+        counts = torch.bincount(levels, minlength=len(strides)).tolist()
+        for level, members in enumerate(torch.split(order, counts)):
+            for part in torch.split(members, limit) if len(members) else ():
+                scale, ratio = 1 / strides[level], how["sample_num"]
+                x = roi_align_rotated(features[level], rois[part], bins, scale, ratio, clockwise=how["clockwise"])
+                logits[part], offsets[part] = head(x.permute(0, 2, 3, 1).flatten(1))
+        return logits, offsets
+
+    def select(
+        self, rois: Tensor, logits: Tensor, offsets: Tensor, images: int, height: int, width: int
+    ) -> list[Found]:
+        """Final boxes of each image of ``height`` × ``width``: decoded, thresholded, suppressed class by class."""
+        head = self.cfg["roi_head"]["bbox_head"]
+        boxes = decode_box_offsets(rois[:, 1:], scaled(offsets, head["bbox_coder"]), height, width)
+        scores = logits.softmax(1)[:, :-1]
+        roi, label = (scores > self.score_threshold).nonzero(as_tuple=True)
+        boxes, scores, image = boxes[roi], scores[roi, label], rois[roi, 0].long()
+        threshold = self.cfg["test_cfg"]["rcnn"]["nms"]["iou_thr"]
+        keep = nms_rotated(boxes, scores, threshold, image * head["num_classes"] + label)
+        parts = _best(keep, image[keep], images, self.max_detections)
+        return [(boxes[part], scores[part], label[part]) for part in parts]
+
+
+def scaled(offsets: Tensor, coder: Mapping[str, Any]) -> Tensor:
+    """Offsets as trained, times the coder's deviations plus its means."""
+    return offsets * offsets.new_tensor(coder["target_stds"]) + offsets.new_tensor(coder["target_means"])
+
+
+def _best(ranked: Tensor, image: Tensor, images: int, limit: int) -> list[Tensor]:
+    """Of indices by falling score, the first ``limit`` of each image; ``image`` tells theirs."""
+    return [ranked[image == i][:limit] for i in range(images)]

@@ -1,0 +1,268 @@
+"""Parts of Oriented R-CNN (arXiv 2108.05699) for inference, with mmrotate's parameter names and box arithmetic.
+
+The modules are convolutions and linear layers; the functions are pure tensor arithmetic on boxes. Boxes are
+``cx, cy, w, h, angle`` in pixels and radians, ``le90``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from legnet_cli.detectors.fast.cpu import fast_products
+from legnet_cli.detectors.fast.fold import set_conv
+
+# log of the largest ratio between the sides of a box and of what it was decoded from
+MAX_LOG_RATIO = abs(math.log(16 / 1000))
+
+
+class _Conv(nn.Module):
+    """A convolution called ``conv``, as in mmcv's ConvModule."""
+
+    def __init__(self, inp: int, out: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inp, out, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inp, H, W) to (B, out, H, W)."""
+        out: Tensor = self.conv(x)
+        return out
+
+
+class MergedLevel(nn.Module):
+    """``fpn_conv(lateral_conv(x) + upsampled(top))`` at half the cost, for an ``x`` with few channels.
+
+    Convolution being linear, the two 1×1 and 3×3 convolutions that ``x`` passes become one from its few channels.
+    And a 3×3 window on a map upsampled by two covers only 2×2 of its pixels, which ones and with what weights
+    depends on the position's parity: four 2×2 convolutions of the small map. The lateral bias moves to ``top``,
+    so that the border, where zeros are padded after it, stays exact.
+    """
+
+    def __init__(self, lateral: nn.Conv2d, output: nn.Conv2d) -> None:
+        super().__init__()
+        weight = output.weight.double()
+        out, width = weight.shape[:2]
+        assert lateral.bias is not None
+        self.bias = nn.Parameter(lateral.bias.view(1, -1, 1, 1), requires_grad=False)
+        self.mixed = nn.Conv2d(lateral.in_channels, out, 3, padding=1)
+        set_conv(self.mixed, torch.einsum("okij,kc->ocij", weight, lateral.weight[:, :, 0, 0].double()), output.bias)
+        # rows (or columns) of the small map that even and odd positions see: two each, sums of the three taps
+        taps = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+        phases = torch.einsum("rai,sbj,okij->rsokab", taps, taps, weight)
+        self.phases = nn.Conv2d(width, 4 * out, 2, padding=1, bias=False)
+        self.phases.weight = nn.Parameter(phases.flatten(0, 2).to(output.weight.dtype), requires_grad=False)
+
+    def forward(self, x: Tensor, top: Tensor) -> Tensor:
+        """(B, C, 2H, 2W) and the next coarser sum (B, K, H, W) to a level (B, K, 2H, 2W)."""
+        out: Tensor = self.mixed(x)
+        height, width = top.shape[2:]
+        phases = self.phases(top + self.bias).chunk(4, 1)
+        for i, phase in enumerate(phases):
+            row, column = divmod(i, 2)
+            out[:, :, row::2, column::2] += phase[:, :, row : row + height, column : column + width]
+        return out
+
+
+class FPN(nn.Module):
+    """Feature pyramid with extra levels by subsampling the last one.
+
+    :meth:`merge_levels` fills ``merged``; clearing that undoes it.
+    """
+
+    def __init__(self, in_channels: Sequence[int], out_channels: int, num_outs: int) -> None:
+        super().__init__()
+        self.lateral_convs = nn.ModuleList(_Conv(c, out_channels, 1) for c in in_channels)
+        self.fpn_convs = nn.ModuleList(_Conv(out_channels, out_channels, 3) for _ in in_channels)
+        self.extra = num_outs - len(in_channels)
+        self.merged = nn.ModuleDict()
+
+    def merge_levels(self) -> None:
+        """Replace the two convolutions of a level by a :class:`MergedLevel` where that is less work."""
+        for i, (lateral, output) in enumerate(self.levels()[:-1]):
+            # products a pixel: 9 c k + 4 k k against 9 k k + c k; the margin pays for the additions
+            if lateral.in_channels < 0.4 * output.in_channels:
+                self.merged[str(i)] = MergedLevel(lateral, output)
+
+    def levels(self) -> list[tuple[nn.Conv2d, nn.Conv2d]]:
+        """Lateral and output convolution of each level, finest first."""
+        pairs = zip(self.lateral_convs, self.fpn_convs, strict=True)
+        return [(cast(_Conv, lateral).conv, cast(_Conv, output).conv) for lateral, output in pairs]
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps of (B, C_l, H_l, W_l), each twice the size of the next, to ``num_outs`` maps of ``out_channels``."""
+        outs: list[Tensor] = []
+        top: Tensor | None = None
+        for i in range(len(maps) - 1, -1, -1):
+            merged = str(i) in self.merged
+            if merged:
+                outs.append(self.merged[str(i)](maps[i], top))
+                if i == 0:
+                    break
+            lateral = self.lateral_convs[i](maps[i])
+            top = lateral if top is None else lateral.add_(F.interpolate(top, size=lateral.shape[2:]))
+            if not merged:
+                outs.append(self.fpn_convs[i](top))
+        outs.reverse()
+        for _ in range(self.extra):
+            outs.append(outs[-1][:, :, ::2, ::2])
+        return outs
+
+
+class RPNHead(nn.Module):
+    """Region proposal network: objectness and six offsets for each anchor of each pixel."""
+
+    def __init__(self, in_channels: int, feat_channels: int, anchors: int) -> None:
+        super().__init__()
+        self.rpn_conv = nn.Conv2d(in_channels, feat_channels, 3, padding=1)
+        self.rpn_cls = nn.Conv2d(feat_channels, anchors, 1)
+        self.rpn_reg = nn.Conv2d(feat_channels, 6 * anchors, 1)
+        self.both: nn.Conv2d | None = None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) to logits (B, A, H, W) and offsets (B, 6A, H, W)."""
+        x = torch.relu_(self.rpn_conv(x))
+        if self.both is None:
+            return self.rpn_cls(x), self.rpn_reg(x)
+        logits, offsets, _ = self.both(x).split(self.sizes, 1)
+        return logits, offsets
+
+    def merge_outputs(self) -> None:
+        """Compute logits and offsets by one convolution, which reads its large input once."""
+        parts = self.rpn_cls, self.rpn_reg
+        weight = torch.cat([part.weight for part in parts])
+        bias = torch.cat([part.bias for part in parts if part.bias is not None])
+        spare = -len(weight) % 16  # whole vectors of outputs are faster than their rest
+        self.both = nn.Conv2d(weight.shape[1], len(weight) + spare, 1)
+        set_conv(self.both, F.pad(weight, (0, 0, 0, 0, 0, 0, 0, spare)), F.pad(bias, (0, spare)))
+        self.sizes = [len(self.rpn_cls.weight), len(self.rpn_reg.weight), spare]
+
+
+class WideLinear(nn.Linear):
+    """A linear layer that runs float32 as a 1×1 convolution on a CPU where that is up to twice as fast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs) to (n, outputs)."""
+        if x.device.type != "cpu" or x.dtype != torch.float32 or fast_products():
+            return super().forward(x)
+        image = x.t()[None, :, :, None]  # a column of n pixels, channels-last
+        return F.conv2d(image, self.weight[:, :, None, None], self.bias)[0, :, :, 0].t()
+
+
+class BoxHead(nn.Module):
+    """Two shared layers, then class logits and five offsets for each box."""
+
+    def __init__(self, inputs: int, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.shared_fcs = nn.ModuleList([WideLinear(inputs, width), WideLinear(width, width)])
+        self.fc_cls = nn.Linear(width, num_classes + 1)
+        self.fc_reg = nn.Linear(width, 5)
+
+    def read_channels_last(self, channels: int) -> None:
+        """See :func:`read_channels_last`."""
+        read_channels_last(cast(WideLinear, self.shared_fcs[0]), channels)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, inputs) to float32 logits (n, num_classes + 1), background last, and offsets (n, 5)."""
+        for layer in self.shared_fcs:
+            x = torch.relu_(layer(x))
+        x = x.float()
+        return self.fc_cls(x), self.fc_reg(x)
+
+
+def read_channels_last(first: nn.Linear, channels: int) -> None:
+    """Reorder the weights for inputs flattened from (bins, channels) instead of (channels, bins)."""
+    weight = first.weight.view(len(first.weight), channels, -1).transpose(1, 2).flatten(1)
+    first.weight = nn.Parameter(weight, requires_grad=False)
+
+
+class RoIHead(nn.Module):
+    """Holds the box head under mmrotate's name."""
+
+    def __init__(self, bbox_head: BoxHead) -> None:
+        super().__init__()
+        self.bbox_head = bbox_head
+
+
+def named_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Convolutions and linear layers of ``model`` by name."""
+    kinds = nn.Conv1d, nn.Conv2d, nn.Linear
+    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+
+
+def anchor_boxes(
+    index: Tensor, width: int, stride: int, scales: Sequence[float], ratios: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """Centres and sizes, both (..., 2) float32 x, y, of the anchors numbered ``index``.
+
+    Anchors are numbered line by line, all anchors of a pixel together (``ratios`` outside, ``scales`` inside), on a
+    map of ``width`` pixels that are ``stride`` image pixels apart. Pixel (0, 0) lies at image position (0, 0).
+    """
+    scale = torch.tensor([s for _ in ratios for s in scales], device=index.device) * stride
+    root = torch.tensor([r for r in ratios for _ in scales], device=index.device).sqrt()
+    pixel = index // len(scale)
+    centre = torch.stack([pixel % width, pixel // width], -1).float() * stride
+    return centre, torch.stack([scale / root, scale * root], -1)[index % len(scale)]
+
+
+def decode_midpoint_offsets(centre: Tensor, size: Tensor, offsets: Tensor) -> Tensor:
+    """Oriented boxes (..., 5) from upright anchors and offsets (..., 6) ``dx, dy, dw, dh, da, db``.
+
+    The first four place and size the upright box around the object; ``da`` and ``db`` in [-0.5, 0.5] tell where the
+    object touches its upper and right side. The parallelogram through those points, its diagonals stretched to the
+    longer one, is the rectangle.
+    """
+    centre = centre + size * offsets[..., 0:2]
+    w, h = (size * offsets[..., 2:4].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()).unbind(-1)
+    da, db = offsets[..., 4:6].clamp(-0.5, 0.5).unbind(-1)
+    # top and right corner, from the centre; the other two are opposite
+    top, right = torch.stack([da * w, -0.5 * h], -1), torch.stack([0.5 * w, db * h], -1)
+    top_length, right_length = top.norm(dim=-1, keepdim=True), right.norm(dim=-1, keepdim=True)
+    longest = torch.maximum(top_length, right_length)
+    top, right = top * (longest / top_length), right * (longest / right_length)
+    first, second = right - top, right + top
+    first_length, second_length = first.norm(dim=-1), second.norm(dim=-1)
+    along = torch.where((first_length > second_length)[..., None], first, -second)
+    angle = le90(torch.atan2(along[..., 1], along[..., 0]))
+    sides = torch.maximum(first_length, second_length), torch.minimum(first_length, second_length)
+    return torch.stack([*centre.unbind(-1), *sides, angle], -1)
+
+
+def decode_box_offsets(boxes: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:
+    """Move and resize boxes (..., 5) by offsets (..., 5) ``dx, dy, dw, dh, da``, given in the box's own axes.
+
+    Centres are kept inside an image of ``height`` × ``width``.
+    """
+    cx, cy, w, h, angle = boxes.unbind(-1)
+    dx, dy = offsets[..., 0] * w, offsets[..., 1] * h
+    cos, sin = angle.cos(), angle.sin()
+    cx = (cx + dx * cos - dy * sin).clamp(0, width - 1)
+    cy = (cy + dx * sin + dy * cos).clamp(0, height - 1)
+    ratio = offsets[..., 2:4].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    w, h = w * ratio[..., 0], h * ratio[..., 1]
+    angle = angle + offsets[..., 4]
+    angle = le90(torch.where(w > h, angle, angle + math.pi / 2))
+    return torch.stack([cx, cy, torch.maximum(w, h), torch.minimum(w, h), angle], -1)
+
+
+def le90(angle: Tensor) -> Tensor:
+    """The same direction, as an angle in [-pi/2, pi/2)."""
+    return (angle + math.pi / 2) % math.pi - math.pi / 2
+
+
+def bounds(boxes: Tensor) -> Tensor:
+    """Upright bounds (..., 4) ``x1, y1, x2, y2`` of boxes (..., 5)."""
+    cx, cy, w, h, angle = boxes.unbind(-1)
+    cos, sin = angle.cos().abs() / 2, angle.sin().abs() / 2
+    dx, dy = w * cos + h * sin, w * sin + h * cos
+    return torch.stack([cx - dx, cy - dy, cx + dx, cy + dy], -1)
+
+
+def pyramid_level(boxes: Tensor, finest_scale: float, levels: int) -> Tensor:
+    """Level (...) int64 that a box (..., 5) is pooled from: one up each time its size doubles from ``finest_scale``."""
+    scale = (boxes[..., 2] * boxes[..., 3]).sqrt()
+    return torch.log2(scale / finest_scale + 1e-6).floor().clamp(0, levels - 1).long()

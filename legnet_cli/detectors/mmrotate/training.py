@@ -1,0 +1,173 @@
+"""mmrotate's detectors as trainable modules: pixels and oriented boxes in, named losses out.
+
+Boxes come as ``le90`` in pixels and are turned to the detector's own convention here. Backbone and neck may run in
+half precision; heads, box arithmetic and losses stay float32, for halves would cost whole pixels.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from legnet_cli.boxes import Array, from_le90
+from legnet_cli.detectors.fast.oriented_rcnn import MEAN, STD
+from legnet_cli.detectors.mmrotate.build import build_mmrotate, prepare
+from legnet_cli.detectors.mmrotate.door import quiet
+from legnet_cli.detectors.mmrotate.norm import quicken_norms
+from legnet_cli.detectors.weights.checkpoint import State
+from legnet_cli.errors import CheckpointError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+_CLASS_LAYERS = ("fc_cls", "fc_reg", "retina_cls", "conv_cls", "odm_cls")  # shaped by the number of classes
+
+
+class TrainableDetector(nn.Module):
+    """A detector in training.
+
+    Args:
+        model: mmrotate's model dict (see ``recipes.model_config``).
+        angle: convention of its boxes, see ``legnet_cli.boxes``.
+
+    Raises:
+        ConfigError: if mmrotate cannot build ``model``.
+    """
+
+    def __init__(self, model: Mapping[str, Any], angle: str) -> None:
+        super().__init__()
+        self.angle = angle
+        self.mean: Tensor
+        self.std: Tensor
+        self.detector: Any
+        try:
+            self.detector = build_mmrotate(dict(model))
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"mmrotate cannot build this model ({reason}): check its config and overrides") from None
+        with quiet():
+            self.detector.init_weights()
+        quicken_norms(self.detector)
+        self.detector.extract_feat = self._float_features(self.detector.extract_feat)
+        for name, values in (("mean", MEAN), ("std", STD)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+        for part in (self.detector.backbone, getattr(self.detector, "neck", None)):
+            if part is not None:
+                part.to(memory_format=torch.channels_last)
+
+    @staticmethod
+    def _float_features(extract: Any) -> Any:  # noqa: ANN401
+        def extract_feat(images: Tensor) -> tuple[Tensor, ...]:
+            return tuple(level.float() for level in extract(images))
+
+        return extract_feat
+
+    def forward(self, images: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Losses by name, each summed over levels and stages; the sum of all is what to minimise.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB, any H and W.
+            boxes: for each image (n, 5) float32 ``le90`` boxes in pixels.
+            labels: for each image (n,) int64.
+        """
+        x, metas = prepare(images, self.mean, self.std)
+        own = [self._to_own(part) for part in boxes]
+        with quiet():
+            found = self._losses(x, metas, own, list(labels))
+        return {
+            name: torch.stack(value).sum() if isinstance(value, list) else value
+            for name, value in found.items()
+            if "loss" in name
+        }
+
+    def _losses(
+        self, x: Tensor, metas: list[dict[str, Any]], boxes: list[Tensor], labels: list[Tensor]
+    ) -> dict[str, Any]:
+        """mmrotate's losses; only backbone and neck are under autocast."""
+        features = self.detector.extract_feat(x)
+        self.detector.extract_feat, extract = lambda _: features, self.detector.extract_feat
+        try:
+            with torch.autocast(x.device.type, enabled=False), _quick_overlaps(x.device):
+                found: dict[str, Any] = self.detector.forward_train(x, metas, boxes, labels)
+        finally:
+            self.detector.extract_feat = extract
+        return found
+
+    def _to_own(self, boxes: Tensor) -> Tensor:
+        if self.angle == "le90":
+            return boxes
+        own: Array = from_le90(boxes.double().cpu().numpy(), self.angle)
+        return torch.from_numpy(own).to(boxes)
+
+    def weights(self) -> State:
+        """The detector's tensors under mmrotate's names."""
+        state: State = self.detector.state_dict()
+        return state
+
+    def start_from(self, state: Mapping[str, Tensor], source: str) -> None:
+        """Take what fits of ``state``: a whole detector, or a backbone; a head for other classes starts anew.
+
+        Raises:
+            CheckpointError: if anything but such a head is missing or misshapen.
+        """
+        own = {name: t for name, t in self.weights().items() if not name.endswith("num_batches_tracked")}
+        if not any(name.startswith(("neck.", "rpn_head.", "bbox_head.", "roi_head.")) for name in state):
+            state = {f"backbone.{name.removeprefix('backbone.')}": tensor for name, tensor in state.items()}
+            own = {name: tensor for name, tensor in own.items() if name.startswith("backbone.")}
+            # a classifier's own head, if the file has one, is of no use here
+            state = {name: tensor for name, tensor in state.items() if not name.startswith("backbone.head.")}
+        unfit = [name for name, tensor in own.items() if name not in state or state[name].shape != tensor.shape]
+        anew = [name for name in unfit if any(f".{layer}." in f".{name}" for layer in _CLASS_LAYERS)]
+        if wrong := [name for name in unfit if name not in anew]:
+            shown = ", ".join(wrong[:3]) + (", …" if len(wrong) > 3 else "")
+            raise CheckpointError(f"{source}: {len(wrong)} tensors are missing or of another shape ({shown})")
+        if anew:
+            logger.warning("%s: its head is for other classes and starts anew (%s)", source, ", ".join(anew))
+        self.detector.load_state_dict({name: state[name] for name in own if name not in anew}, strict=False)
+
+
+@contextmanager
+def _quick_overlaps(device: torch.device) -> Iterator[None]:
+    """On a CPU let mmdet assign anchors by :func:`upright_overlaps`."""
+    home = vars(sys.modules["mmdet.core.bbox.iou_calculators.iou2d_calculator"])
+    theirs = home["bbox_overlaps"]
+
+    def overlaps(
+        boxes: Tensor, others: Tensor, mode: str = "iou", is_aligned: bool = False, eps: float = 1e-6
+    ) -> Tensor:
+        if mode != "iou" or is_aligned or boxes.ndim != 2 or others.ndim != 2:
+            found: Tensor = theirs(boxes, others, mode, is_aligned, eps)
+            return found
+        return upright_overlaps(boxes, others, eps)
+
+    home["bbox_overlaps"] = overlaps if device.type == "cpu" else theirs
+    try:
+        yield
+    finally:
+        home["bbox_overlaps"] = theirs
+
+
+def upright_overlaps(boxes: Tensor, others: Tensor, eps: float = 1e-6) -> Tensor:
+    """IoU (n, m) of upright boxes (n, 4) and (m, 4) ``x1, y1, x2, y2``, equal to mmdet's to the last bit.
+
+    Row by row, so that what is worked on stays in the cache: several times faster for objects against all anchors.
+    Unions below ``eps`` count as that much.
+    """
+    x1, y1, x2, y2 = others.t().contiguous().unbind()
+    areas = (x2 - x1) * (y2 - y1)
+    out = boxes.new_empty(len(boxes), len(others))
+    width, height = torch.empty_like(areas), torch.empty_like(areas)
+    edge = torch.empty_like(areas)
+    for row, box in zip(out, boxes.unbind(), strict=True):
+        left, top, right, bottom = box.unbind()
+        torch.sub(torch.minimum(x2, right, out=width), torch.maximum(x1, left, out=edge), out=width).clamp_(min=0)
+        torch.sub(torch.minimum(y2, bottom, out=height), torch.maximum(y1, top, out=edge), out=height).clamp_(min=0)
+        overlap = width.mul_(height)
+        union = torch.add(areas, (right - left) * (bottom - top), out=height).sub_(overlap).clamp_(min=eps)
+        torch.div(overlap, union, out=row)
+    return out

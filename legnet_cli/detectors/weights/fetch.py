@@ -1,0 +1,231 @@
+"""Weight files by name, path or URL; named ones are fetched once from the authors' releases to the user's cache.
+
+A download resumes where it stopped, is checked against the length the server states and only then takes its name.
+The SHA-256 of the first use is recorded beside the file and checked at every later one: the authors publish none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http
+import http.client
+import logging
+import os
+import re
+import ssl
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from legnet_cli import __version__
+from legnet_cli.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all if known
+
+TIMEOUT = 30.0  # seconds without a byte
+CHUNK = 1 << 20
+
+
+# comes with the package, so that everything can be tried at once
+EMBEDDED = "legnet-nano"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of the authors' releases.
+
+    Attributes:
+        url: where it is.
+        backbone_only: holds ImageNet weights of a backbone, not a detector.
+        licence: as the authors state it.
+    """
+
+    url: str
+    backbone_only: bool = False
+    licence: str = "CC BY-NC 4.0"
+
+
+def _release(repository: str, file: str) -> WeightFile:
+    url = f"https://github.com/{repository}/releases/download/{file}"
+    return WeightFile(url, backbone_only=file.startswith("pre-train/"))
+
+
+WEIGHTS = {
+    # "dota19" is the authors' spelling: these are DOTA-v1.0 weights
+    "legnet-tiny-dota10": _release("lwCVer/LEGNet", "weights/lwegnet_tiny_orcnn_dota19_ss.pth"),
+    "legnet-small-dota10": _release("lwCVer/LEGNet", "weights/lwegnet_small_orcnn_dota10_ss.pth"),
+    "legnet-small-dota15": _release("lwCVer/LEGNet", "weights/lwegnet_small_orcnn_dota15_ss.pth"),
+    "legnet-tiny-imagenet": _release("lwCVer/LEGNet", "pre-train/LWEGNet_tiny.pth"),
+    "legnet-small-imagenet": _release("lwCVer/LEGNet", "pre-train/LWEGNet_small.pth"),
+    "unravelnet-tiny-imagenet": _release("AeroVILab-AHU/LEGNet", "pre-train/unravelnet_tiny.pth"),
+    "unravelnet-small-imagenet": _release("AeroVILab-AHU/LEGNet", "pre-train/unravelnet_small.pth"),
+}
+
+
+def cache_dir() -> Path:
+    """Folder of downloaded weights: ``$LEGNET_CACHE``, else the system's cache folder of this user."""
+    return Path(os.environ.get("LEGNET_CACHE") or platformdirs.user_cache_path("legnet"))
+
+
+def fetch(source: str | Path, progress: Progress | None = None) -> Path:
+    """The local file of ``source``: ``EMBEDDED``, a name in ``WEIGHTS``, an http(s) URL,
+    or a path, which is returned as it is.
+
+    Args:
+        source: what to get.
+        progress: told the bytes so far and in all (None if unknown) while a file is downloaded.
+
+    Raises:
+        CheckpointError: if there is no such file, it cannot be fetched, or it changed since its first use.
+    """
+    text = str(source)
+    if text == EMBEDDED:
+        return Path(__file__).parents[2] / "weights" / f"{EMBEDDED}.safetensors"
+    if text in WEIGHTS:
+        url, name = WEIGHTS[text].url, f"{text}.pth"
+    elif "://" in text:
+        url, name = text, _cache_name(text)
+    else:
+        if not Path(source).exists():
+            raise CheckpointError(f"{source}: no such file, nor a name of weights ({', '.join([EMBEDDED, *WEIGHTS])})")
+        return Path(source)
+    target = cache_dir() / name
+    if not target.exists():
+        _download(url, target, progress or (lambda done, total: None))
+        if text in WEIGHTS:
+            logger.info("%s: weights of the authors, %s: non-commercial use only", text, WEIGHTS[text].licence)
+    _check_hash(target)
+    return target
+
+
+def _cache_name(url: str) -> str:
+    """A file name for ``url``: its own last part, made unique."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise CheckpointError(f"{url}: only http and https addresses can be fetched")
+    name = re.sub(r"[^\w.-]", "_", parts.path.rsplit("/", 1)[-1]) or "weights"
+    return f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
+
+
+def _download(url: str, target: Path, progress: Progress) -> None:
+    """Fetch ``url`` into ``target``, going on with what an earlier try left.
+
+    The unfinished file first takes a name of its own: two downloads at once never write to one file.
+    """
+    by_hand = f"download {url} yourself and save it as {target}"
+    kept, mine = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _move(kept, mine)
+        try:
+            _transfer(url, mine, progress)
+            os.replace(mine, target)
+            _validator(mine).unlink(missing_ok=True)
+        finally:
+            _move(mine, kept)
+    except urllib.error.HTTPError as error:
+        raise CheckpointError(f"{url}: the server answers {error.code} {error.reason}; {by_hand}") from None
+    except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError) as error:
+        reason = getattr(error, "reason", error)
+        raise CheckpointError(f"{url}: cannot be fetched ({reason}); run again to go on, or {by_hand}") from None
+    except OSError as error:
+        raise CheckpointError(f"{target}: cannot be written ({error.strerror}); set LEGNET_CACHE elsewhere") from None
+
+
+def _transfer(url: str, part: Path, progress: Progress) -> None:
+    """Append to ``part`` what it lacks of ``url``, or all of it where the server cannot or the file has changed."""
+    validator = _validator(part).read_text() if _validator(part).exists() else ""
+    start = part.stat().st_size if validator and part.exists() else 0
+    headers = {"User-Agent": f"legnet/{__version__}", "Accept-Encoding": "identity"}
+    if start:
+        headers |= {"Range": f"bytes={start}-", "If-Range": validator}
+    try:
+        response = _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
+            raise
+        part.unlink()  # nothing to add to it: it is no part of the file
+        return _transfer(url, part, progress)
+    with response:
+        if response.headers.get_content_type() == "text/html":
+            raise ConnectionError("the server sent a web page")
+        if not str(response.headers["Content-Range"]).startswith(f"bytes {start}-"):
+            start = 0
+        length = response.headers["Content-Length"]
+        total = start + int(length) if length else None
+        etag = response.headers["ETag"] or ""
+        # a weak tag must not vouch for a byte range (RFC 9110, 13.1.5)
+        _validator(part).write_text(response.headers["Last-Modified"] or "" if etag[:2] in ("", "W/") else etag)
+        done = _receive(response, part, start, total, progress)
+    if total not in (None, done):
+        raise ConnectionError(f"{done} of {total} bytes arrived")
+
+
+def _receive(response: http.client.HTTPResponse, part: Path, done: int, total: int | None, progress: Progress) -> int:
+    """Write the body at the end of the first ``done`` bytes of ``part``; bytes there are then."""
+    with part.open("ab" if done else "wb") as file:
+        progress(done, total)
+        while chunk := response.read(CHUNK):
+            file.write(chunk)
+            done += len(chunk)
+            progress(done, total)
+    return done
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """HTTP(S) alone, redirects included: the default opener would follow to file: and ftp: too."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.UnknownHandler,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+def _validator(part: Path) -> Path:
+    """Where the tag of the version that ``part`` belongs to is kept."""
+    return part.with_name(f"{part.name}.etag")
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename an unfinished file with its tag, if there is one (and no other process was faster)."""
+    for old, new in ((source, target), (_validator(source), _validator(target))):
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(old, new)
+
+
+def _check_hash(file: Path) -> None:
+    """Compare ``file`` with the SHA-256 recorded beside it, or record it."""
+    digest = sha256(file)
+    record = file.with_name(f"{file.name}.sha256")
+    if not record.exists():
+        mine = record.with_name(f"{record.name}.{uuid.uuid4().hex}.part")
+        with contextlib.suppress(OSError):  # a read-only cache serves too
+            mine.write_text(f"{digest}  {file.name}\n")
+            os.replace(mine, record)  # whole at once: another process may be reading it
+    elif record.read_text().split()[:1] != [digest]:
+        raise CheckpointError(f"{file}: changed since its first use: delete it and {record.name} to fetch it again")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

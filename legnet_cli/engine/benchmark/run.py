@@ -1,0 +1,314 @@
+"""Measure how fast a detector is on this machine, and how near that is to what the machine can do.
+
+from legnet_cli.engine.benchmark import BenchmarkConfig, benchmark
+result = benchmark(BenchmarkConfig(recipe="oriented-rcnn/legnet-tiny", batches=(1, 4)))
+print(result.headline.fps)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from legnet_cli.detectors.engines import check_engine, needs_export
+from legnet_cli.detectors.loader import (
+    Detector,
+    build_detector,
+    choose_device,
+    choose_precision,
+    load_detector,
+)
+from legnet_cli.detectors.mmrotate.build import MMRotateDetector
+from legnet_cli.detectors.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch
+from legnet_cli.detectors.weights.random_weights import random_checkpoint
+from legnet_cli.detectors.weights.recipes import get_recipe
+from legnet_cli.engine.benchmark.baseline import race
+from legnet_cli.engine.benchmark.compare import check_comparable, compare, read_report
+from legnet_cli.engine.benchmark.machine import look
+from legnet_cli.engine.benchmark.report import BenchmarkResult, as_dict, settings
+from legnet_cli.engine.benchmark.roofline import count_flops, measure_layers
+from legnet_cli.engine.benchmark.runs import time_searches
+from legnet_cli.engine.benchmark.scene import time_drawn_scene, time_scene
+from legnet_cli.engine.sample_tiles import drawn_tile, read_tiles
+from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.files import atomic_path, check_output
+from legnet_cli.geo.inputs import expand_scenes
+
+SMALLEST, LARGEST = 64, 16384  # --size
+_MOST_TILES = 32  # of --images, held in memory
+PAIRS = 5  # of the baseline, unless --repeat says otherwise
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """What to time, on what, for how long, and what to measure besides.
+
+    Attributes:
+        weights: name of published weights, file or URL; the small demonstration model when neither this nor
+            ``recipe`` is given.
+        recipe: time random weights of this recipe instead.
+        images: rasters, folders or glob patterns the tiles are cut from; a tile is drawn when empty.
+        size: side of a tile in pixels.
+        batches: numbers of tiles searched at once.
+        precisions: auto, fp32, bf16 or fp16.
+        device: auto, cpu, cuda, cuda:N or mps.
+        engine: auto, torch, onnxruntime or openvino.
+        repeat: timed searches of each batch size and precision; as many as fit in ``seconds`` when None.
+        seconds: how long each of them is timed, for three searches at least.
+        only_fps: leave out everything but the timed searches.
+        baseline: race the same weights through mmrotate.
+        scene: a raster to search from end to end; a small drawn one when None.
+        json, plot: outputs.
+        compare: JSON of an earlier benchmark.
+        fail_if_slower: by what share a latency may exceed the earlier one; None for any.
+        overwrite: replace existing outputs.
+    """
+
+    weights: str | None = None
+    recipe: str | None = None
+    images: tuple[str, ...] = ()
+    size: int = 1024
+    batches: tuple[int, ...] = (1,)
+    precisions: tuple[str, ...] = ("auto",)
+    device: str = "auto"
+    engine: str = "auto"
+    repeat: int | None = None
+    seconds: float = 10.0
+    only_fps: bool = False
+    baseline: bool = False
+    scene: str | None = None
+    json: Path | None = None
+    plot: Path | None = None
+    compare: Path | None = None
+    fail_if_slower: float | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        limit = self.fail_if_slower
+        faults = [
+            (bool(self.weights and self.recipe), "--weights and --recipe exclude each other: give one"),
+            (
+                not SMALLEST <= self.size <= LARGEST,
+                f"--size {self.size} is no tile's: give {SMALLEST} to {LARGEST} pixels",
+            ),
+            (not self.batches or min(self.batches) < 1, "--batch must list numbers from 1, like 1,4"),
+            (self.repeat is not None and self.repeat < 1, f"--repeat {self.repeat} is too few: give 1 or more"),
+            (not 0 < self.seconds < math.inf, f"--seconds {self.seconds} is no time: give more than 0"),
+            (limit is not None and not 0 <= limit < math.inf, "--fail-if-slower must be 0 % or more, like 10%"),
+            (limit is not None and self.compare is None, "--fail-if-slower needs --compare OLD.json"),
+            (
+                self.baseline and needs_export(self.engine),
+                f"--baseline races PyTorch networks: leave out --engine {self.engine}",
+            ),
+            (
+                self.only_fps and bool(self.baseline or self.scene or self.plot),
+                "--fps prints nothing but the speed: leave out --baseline, --scene and --plot",
+            ),
+        ]
+        if problems := [message for wrong, message in faults if wrong]:
+            raise ConfigError("; ".join(problems))
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """Weights to be timed; ``checkpoint`` is None for an exported file."""
+
+    first: Detector
+    checkpoint: Checkpoint | None
+    megabytes: float
+
+
+def benchmark(
+    config: BenchmarkConfig,
+    on_step: Callable[[str], None] = lambda text: None,
+    on_download: Callable[[int, int | None], None] = lambda done, total: None,
+) -> BenchmarkResult:
+    """Measure what ``config`` asks for, and write its JSON and plot.
+
+    Args:
+        config: what to do.
+        on_step: told what is being measured.
+        on_download: told the bytes so far and in all (None if unknown) while weights are fetched.
+
+    Raises:
+        ConfigError: settings that are wrong or disagree, or an earlier report of another machine, tile or model.
+        DataError: weights, images, a scene or an earlier report that cannot be used.
+        DependencyError: a device or package that is absent.
+    """
+    _check_outputs(config)
+    earlier = read_report(config.compare) if config.compare else None
+    device = choose_device(config.device, config.engine)
+    for name in config.precisions:  # refuses what cannot be done, before anything is loaded
+        choose_precision(name, device)
+        check_engine(config.engine, config.weights or EMBEDDED, precision=name, compile=False, device=device)
+    tiles = _tiles(config)
+    if config.scene:
+        expand_scenes([config.scene])  # now, not after minutes
+    on_step("loading the weights")
+    subject = _open(config, device, on_download)
+    # an exported file has the one it was exported with
+    others = [choose_precision(name, device) for name in config.precisions[1:]]
+    precisions = list(dict.fromkeys([subject.first.precision, *others]))
+    if config.baseline:
+        _check_baseline(subject)
+    shown = ", ".join(Path(path).name for path in config.images) or "drawn"
+    first = subject.first
+    known = {
+        "settings": settings(first.card, str(device), first.engine, config.size, shown),
+        "machine": asdict(look(device)),
+    }
+    if earlier is not None and config.compare and config.fail_if_slower is not None:
+        runs = {(precision, batch) for precision in precisions for batch in config.batches}
+        check_comparable(config.compare, earlier, known, runs)
+    result = replace(_measure(config, subject, precisions, tiles, on_step), tiles=shown)
+    if earlier is not None and config.compare:
+        result = replace(result, comparison=compare(config.compare, earlier, as_dict(result), config.fail_if_slower))
+    _write(config, result)
+    return result
+
+
+def _tiles(config: BenchmarkConfig) -> list[NDArray[np.uint8]]:
+    if not config.images:
+        return [drawn_tile(config.size, config.size)]
+    tiles = read_tiles(config.images, config.size, _MOST_TILES)
+    if small := [tile.shape for tile in tiles if min(tile.shape[:2]) < config.size]:
+        height, width, _ = small[0]
+        raise DataError(f"--images: one of {width} × {height} pixels holds no tile: give a smaller --size")
+    if not tiles:
+        raise DataError(f"--images {config.images[0]}: has no valid pixel: choose other rasters")
+    return tiles
+
+
+def _check_outputs(config: BenchmarkConfig) -> None:
+    for path, suffix in ((config.json, ".json"), (config.plot, ".png")):
+        if path is not None:
+            check_output(path, overwrite=config.overwrite, suffixes=(suffix,))
+
+
+def _open(
+    config: BenchmarkConfig,
+    device: torch.device,
+    on_download: Callable[[int, int | None], None],
+) -> _Subject:
+    if config.recipe:
+        made = random_checkpoint(get_recipe(config.recipe))
+        size = sum(tensor.numel() * tensor.element_size() for tensor in made.state.values())
+        if needs_export(config.engine):
+            return _Subject(_exported(config, made), None, size / 1e6)
+        return _Subject(build_detector(made, device, choose_precision(config.precisions[0], device)), made, size / 1e6)
+    weights = config.weights or EMBEDDED
+    first = load_detector(
+        weights, device=config.device, engine=config.engine, precision=config.precisions[0], progress=on_download
+    )
+    path = fetch(weights)
+    # OpenVINO keeps the weights in a file beside the network
+    size = sum(part.stat().st_size for part in {path, path.with_suffix(".bin")} if part.is_file())
+    checkpoint = read_checkpoint(path) if first.network else None
+    return _Subject(first, checkpoint and replace(checkpoint, card=first.card), size / 1e6)
+
+
+def _exported(config: BenchmarkConfig, made: Checkpoint) -> Detector:
+    """Random weights on a runtime that takes exported files."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "random.safetensors")
+        save_checkpoint(path, made.state, made.card)
+        precision = config.precisions[0]
+        return load_detector(path, device=config.device, engine=config.engine, precision=precision)
+
+
+def _check_baseline(subject: _Subject) -> None:
+    if subject.checkpoint is None:
+        raise ConfigError("--baseline needs weights that mmrotate can load: give the .safetensors or .pth file")
+    if isinstance(subject.first.network, MMRotateDetector):
+        raise ConfigError(
+            f"--baseline: {subject.first.card.recipe} runs through mmrotate's own test path anyway: leave it out"
+        )
+
+
+def _measure(
+    config: BenchmarkConfig,
+    subject: _Subject,
+    precisions: Sequence[str],
+    tiles: Sequence[NDArray[np.uint8]],
+    on_step: Callable[[str], None],
+) -> BenchmarkResult:
+    first, runs = subject.first, []
+    for precision in precisions:
+        detector = first if precision == first.precision else _load(config, subject, precision)
+        for batch in config.batches:
+            on_step(f"{precision}, batch {batch}")
+            runs.append(time_searches(detector, tiles, batch, repeat=config.repeat, seconds=config.seconds))
+        del detector  # the memory of the next precision should not count this one's
+    result = BenchmarkResult(
+        card=first.card,
+        device=str(first.device),
+        engine=first.engine,
+        size=config.size,
+        tiles="",
+        machine=look(first.device),
+        runs=tuple(runs),
+        params=_params(subject.checkpoint) if subject.checkpoint else None,
+        weights_mb=subject.megabytes,
+    )
+    return result if config.only_fps else _measure_rest(config, subject, tiles[0], result, on_step)
+
+
+def _measure_rest(
+    config: BenchmarkConfig,
+    subject: _Subject,
+    tile: NDArray[np.uint8],
+    result: BenchmarkResult,
+    on_step: Callable[[str], None],
+) -> BenchmarkResult:
+    first = subject.first
+    on_step("the device's peaks and each layer")
+    flops = count_flops(first, tile) if first.network else None
+    roofline = measure_layers(first, tile)
+    on_step("a scene")
+    batch = result.headline.batch
+    if config.scene:
+        scene = time_scene(first, config.scene, config.size, batch)
+    else:
+        scene = time_drawn_scene(first, config.size, batch)
+    baseline = None
+    if config.baseline and subject.checkpoint:
+        on_step("mmrotate's test path")
+        baseline = race(subject.checkpoint, first, tile, config.repeat or PAIRS)
+    return replace(result, flops=flops, roofline=roofline, scene=scene, baseline=baseline)
+
+
+def _load(config: BenchmarkConfig, subject: _Subject, precision: str) -> Detector:
+    if subject.checkpoint:
+        device = subject.first.device
+        return build_detector(subject.checkpoint, device, choose_precision(precision, device))
+    weights = config.weights or EMBEDDED
+    return load_detector(weights, device=config.device, engine=config.engine, precision=precision)
+
+
+def _params(checkpoint: Checkpoint) -> int:
+    """Trained weights, without the statistics of batch norms."""
+    return sum(
+        tensor.numel()
+        for name, tensor in checkpoint.state.items()
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    )
+
+
+def _write(config: BenchmarkConfig, result: BenchmarkResult) -> None:
+    if config.json is not None:
+        with atomic_path(config.json) as scratch:
+            scratch.write_text(json.dumps(as_dict(result), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if config.plot is not None:
+        from legnet_cli.engine.benchmark.plot import plot
+
+        with atomic_path(config.plot) as scratch:
+            plot(result, scratch)

@@ -1,0 +1,236 @@
+"""Predictions of any format, brought to the images of a ground truth.
+
+Read are a folder or zip of DOTA's ``Task1_<class>.txt``, the .csv, and the vector layers (.geojson .gpkg .fgb .shp)
+that ``legnet predict`` writes, in map coordinates or pixels. Predictions named after tiles are merged to images as
+``predict`` merges its own.
+"""
+
+from __future__ import annotations
+
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legnet_cli.boxes import Array, Detections, polygons_to_boxes
+from legnet_cli.data.tables import ImageDetections, read_csv, read_task1
+from legnet_cli.engine.eval.truth import EvalSet, TileName
+from legnet_cli.engine.predict.merge import merge_tiles
+from legnet_cli.errors import ConfigError, DataError, GeoError
+from legnet_cli.geo.georef import Georef
+from legnet_cli.geo.polygons import PolygonTable, read_georef, read_polygons, to_pixels
+from legnet_cli.tiles import Tile
+
+VECTOR_SUFFIXES = (".geojson", ".gpkg", ".fgb", ".shp")
+MAX_BYTES = 4 << 30  # of the text in a zip
+
+_TASK1 = "Task1_*.txt"
+_IMAGE_FIELDS = ("scene", "image")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Predictions in pixels of whole images.
+
+    Attributes:
+        images: predictions of each image of the ground truth.
+        classes: names of their labels.
+    """
+
+    images: tuple[Detections, ...]
+    classes: tuple[str, ...]
+
+
+def read_predictions(path: Path, truth: EvalSet) -> Found:
+    """Read the predictions at ``path`` for the images of ``truth``.
+
+    Raises:
+        DataError: they cannot be read, or are of an image that is not in ``truth``.
+        GeoError: they are in map coordinates and an image has no georeference.
+        ConfigError: unknown format.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: does not exist: check the path of the predictions")
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return _by_image(path, *read_task1(path), truth)
+    if suffix == ".zip":
+        with _unzipped(path) as folder:
+            try:
+                return _by_image(path, *read_task1(folder), truth)
+            except DataError as error:
+                raise DataError(str(error).replace(f"{folder}/", f"{path}: ")) from error
+    if suffix == ".csv":
+        return _by_image(path, *read_csv(path), truth)
+    if suffix in VECTOR_SUFFIXES:
+        return _read_layer(path, truth)
+    known = ", ".join((".csv", *VECTOR_SUFFIXES))
+    raise ConfigError(f"{path}: unknown format of predictions: give {known}, or a folder or .zip of {_TASK1}")
+
+
+@contextmanager
+def _unzipped(path: Path) -> Iterator[Path]:
+    """A temporary folder with the Task1 files of a zip, which must lie in one folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for member in _task1_members(path, archive):
+                    Path(folder, _posix(member).name).write_bytes(archive.read(member))
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+            raise DataError(f"{path}: cannot be unpacked ({error}): make the zip anew") from error
+        yield Path(folder)
+
+
+def _posix(member: zipfile.ZipInfo) -> PurePosixPath:
+    return PurePosixPath(member.filename.replace("\\", "/"))
+
+
+def _task1_members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    for member in archive.infolist():
+        name = _posix(member)
+        if name.is_absolute() or ".." in name.parts or ":" in str(name) or stat.S_ISLNK(member.external_attr >> 16):
+            raise DataError(f"{path}: holds {member.filename!r}, which leads out of the zip: make the zip anew")
+    names = [(member, _posix(member)) for member in archive.infolist()]
+    found = [(member, name) for member, name in names if name.match(_TASK1) and name.parts[0] != "__MACOSX"]
+    folders = {name.parent for _, name in found}
+    if len(folders) != 1 or len({name for _, name in found}) < len(found):
+        seen = "no" if not found else "several sets of"
+        raise DataError(f"{path}: holds {seen} {_TASK1}: put one such file a class into the zip")
+    if sum(member.file_size for member, _ in found) > MAX_BYTES:
+        raise DataError(f"{path}: unpacks to over {MAX_BYTES >> 30} GiB: keep fewer predictions")
+    return [member for member, _ in found]
+
+
+def _by_image(path: Path, rows: Sequence[ImageDetections], classes: Sequence[str], truth: EvalSet) -> Found:
+    """Predictions by image name, given to the images of ``truth``; those of tiles put together."""
+    parts: list[list[tuple[TileName, Detections]]] = [[] for _ in truth.names]
+    for row in rows:
+        image, tile = _find(path, row.image, truth)
+        found = row.detections
+        boxes = tile.boxes_to_image(found.boxes)
+        parts[image].append((tile, Detections(boxes, found.scores, found.labels)))
+    return Found(tuple(merge_named(part) for part in parts), tuple(classes))
+
+
+def _find(path: Path, name: str, truth: EvalSet) -> tuple[int, TileName]:
+    if truth.plane is not None:  # without images there is one map, whatever scenes were searched
+        if truth.plane.crs is not None:
+            raise GeoError(f"{path}: is in pixels, but {truth.source} is a map without images: give boxes on the map")
+        return 0, TileName(truth.names[0])
+    found = truth.find(name)
+    if found is None:
+        listed = ", ".join(truth.names[:3]) + (", …" if len(truth.names) > 3 else "")
+        raise DataError(
+            f"{path}: predicts on image {name!r}, which the ground truth {truth.source} lacks (it has {listed}): "
+            "rename it, or choose another --split"
+        )
+    return found
+
+
+def merge_named(parts: Sequence[tuple[TileName, Detections]]) -> Detections:
+    """Detections of one image from those of its tiles, all in pixels of the image."""
+    found = Detections.concat([detections for _, detections in parts])
+    if len(parts) < 2:
+        return found
+    tiles = [_tile(name) for name, _ in parts]
+    shape = max(tile.row + tile.height for tile in tiles), max(tile.col + tile.width for tile in tiles)
+    return merge_tiles(found, np.repeat(np.arange(len(parts)), [len(part) for _, part in parts]), tiles, shape)
+
+
+def _tile(name: TileName) -> Tile:
+    """The window of a tile; without end where its size is unknown, so that nothing counts as cut there."""
+    side = int(min(name.size, 1 << 30) / name.zoom)
+    return Tile(int(name.row / name.zoom), int(name.col / name.zoom), side, side)
+
+
+def _read_layer(path: Path, truth: EvalSet) -> Found:
+    """Predictions of a vector layer: fields class, score, and scene or image where there are several images."""
+    table = read_polygons(path)
+    scores = _scores(path, table)
+    names = [str(value) for value in _column(path, table, "class")]
+    classes = sorted(set(names))
+    labels = np.array([classes.index(name) for name in names], np.int64).reshape(-1)
+    rows = _rows_of_images(path, table, truth)
+    parts: list[list[tuple[TileName, Detections]]] = [[] for _ in truth.names]
+    for (image, tile, georef), index in rows:
+        points = [_pixels(path, table, row, georef) for row in index]
+        found = Detections(tile.boxes_to_image(_boxes(points)), scores[index], labels[index])
+        parts[image].append((tile, found))
+    return Found(tuple(merge_named(part) for part in parts), tuple(classes))
+
+
+_Target = tuple[int, TileName, Georef | None]
+
+
+def _rows_of_images(path: Path, table: PolygonTable, truth: EvalSet) -> list[tuple[_Target, list[int]]]:
+    """Rows of ``table`` by what they lie on: an image or tile, and its georeference if the layer is a map."""
+    if truth.plane is not None:
+        if (table.crs is None) != (truth.plane.crs is None):
+            raise GeoError(f"{path}: only one of it and {truth.source} is in map coordinates: give both on the map")
+        return [((0, TileName(truth.names[0]), truth.plane), list(range(len(table))))]
+    field = next((key for key in table.fields if key.lower() in _IMAGE_FIELDS), None)
+    if field is None and len(truth.frames) > 1:
+        raise DataError(f"{path}: has no column 'scene' that names the images of its boxes: add one")
+    by_name: dict[str, list[int]] = {}
+    for row in range(len(table)):
+        name = str(table.fields[field][row]) if field else truth.frames[0].labels.file
+        by_name.setdefault(name, []).append(row)
+    targets = []
+    for name, index in by_name.items():
+        image, tile = _find(path, name, truth)
+        frame = next((f for f in truth.frames if f.image == image and f.tile == tile), None)
+        if table.crs is not None and frame is None:
+            frame = next(f for f in truth.frames if f.image == image)
+        georef = None
+        if table.crs is not None and frame is not None:
+            georef = None if frame.labels.path is None else read_georef(frame.labels.path)
+            if georef is None or georef.crs is None:
+                raise GeoError(f"{path}: is in map coordinates, but image {name!r} has none: give boxes in pixels")
+            tile = frame.tile
+        targets.append(((image, tile, georef), index))
+    return targets
+
+
+def _pixels(path: Path, table: PolygonTable, row: int, georef: Georef | None) -> Array:
+    points = table.points[row]
+    if georef is not None:
+        points = to_pixels(points, table.crs, georef)
+    if len(points) < 3 or not np.isfinite(points).all():
+        raise DataError(f"{path}: feature {table.ids[row]}: is not a polygon on its image: remove it")
+    return points
+
+
+def _boxes(polygons: Sequence[Array]) -> Array:
+    """Smallest boxes (n, 5) of polygons of any number of corners."""
+    boxes = np.zeros((len(polygons), 5))
+    sizes = np.array([len(points) for points in polygons])
+    for size in np.unique(sizes).tolist():
+        index = np.flatnonzero(sizes == size).tolist()
+        boxes[index] = polygons_to_boxes(np.stack([polygons[i] for i in index]))
+    return boxes
+
+
+def _column(path: Path, table: PolygonTable, name: str) -> list[Any]:
+    field = next((key for key in table.fields if key.lower() == name), None)
+    if field is None:
+        raise DataError(f"{path}: lacks the column {name!r}: give a layer of detections, as legnet predict writes it")
+    return table.fields[field]
+
+
+def _scores(path: Path, table: PolygonTable) -> NDArray[np.float32]:
+    scores = np.full(len(table), np.nan, np.float32)
+    for row, value in enumerate(_column(path, table, "score")):
+        if isinstance(value, int | float):
+            scores[row] = value
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        raise DataError(f"{path}: feature {table.ids[bad[0]]}: its score is not a number: correct or remove it")
+    return scores

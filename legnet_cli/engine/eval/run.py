@@ -1,0 +1,324 @@
+"""Measure a model, or predictions made elsewhere, against labelled images.
+
+from legnet_cli.engine.eval import EvalConfig, evaluate
+result = evaluate(EvalConfig(data=Path("DOTA"), weights="legnet-tiny-dota10", out=Path("runs/tiny")))
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from legnet_cli.boxes import Detections, boxes_to_polygons
+from legnet_cli.data.labels import unknown_class
+from legnet_cli.data.tables import ImageDetections, check_task1, write_task1
+from legnet_cli.detectors.engines import check_engine
+from legnet_cli.detectors.loader import Detector, choose_device, load_detector
+from legnet_cli.detectors.weights.recipes import DATASETS
+from legnet_cli.engine.eval.cases import worst_cases
+from legnet_cli.engine.eval.matching import Labels, Predictions, Truths
+from legnet_cli.engine.eval.measure import Measured, measure
+from legnet_cli.engine.eval.predictions import Found, read_predictions
+from legnet_cli.engine.eval.report import METRICS_FILE, write_report
+from legnet_cli.engine.eval.robustness import PASSES, Robustness, robustness
+from legnet_cli.engine.eval.search import SearchPlan, count_tiles, plan_shapes, search
+from legnet_cli.engine.eval.truth import EvalSet, Source, load_truth
+from legnet_cli.engine.predict import Progress
+from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.files import atomic_path, check_output
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """What to measure, by which labels, and where the report goes.
+
+    Attributes:
+        data: labelled dataset of whole images or split tiles, or a vector layer.
+        out: folder of the report.
+        weights: name of published weights, file or URL; or
+        predictions: folder or .zip of DOTA text, .csv, .geojson, .gpkg, .fgb or .shp.
+        split: part of the dataset; val where there is one, else the only one, when None.
+        labels, class_field, skip_bad: as of ``load_dataset``.
+        classes: class names to measure; all when empty.
+        count_difficult: as mmrotate does: count difficult objects, take objects as their smallest boxes, and an
+            overlap that equals the threshold as enough. By default all is as in DOTA's development kit.
+        score: lowest score that a detector reports, 0 to 1.
+        tile, overlap: pixels of the tiles to search; the model's own when None.
+        bands, stretch: how images become 8-bit RGB, as for ``predict``.
+        batch: tiles searched at once; chosen for the device when None.
+        device, engine, precision: as of ``load_detector``.
+        workers: threads that read images; the result does not depend on it.
+        submission: .zip of the predictions as DOTA's server wants them.
+        robustness: measure on degraded images too.
+        seed: of the degradations.
+        overwrite: replace existing outputs.
+    """
+
+    data: Path
+    out: Path
+    weights: str | None = None
+    predictions: Path | None = None
+    split: str | None = None
+    labels: str | None = None
+    class_field: str | None = None
+    skip_bad: bool = False
+    classes: tuple[str, ...] = ()
+    count_difficult: bool = False
+    score: float = 0.05
+    tile: int | None = None
+    overlap: int | None = None
+    bands: tuple[int, ...] | None = None
+    stretch: str = "auto"
+    batch: int | None = None
+    device: str = "auto"
+    engine: str = "auto"
+    precision: str = "auto"
+    workers: int = 2
+    submission: Path | None = None
+    robustness: bool = False
+    seed: int = 0
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        faults = [
+            ((self.weights is None) == (self.predictions is None), "give either --weights or --predictions"),
+            (self.robustness and self.weights is None, "--robustness searches degraded images: give --weights"),
+            (not 0 <= self.score <= 1, f"--score {self.score} is not a score: give 0 to 1"),
+            (self.batch is not None and self.batch < 1, f"--batch {self.batch} is too small: give 1 or more"),
+            (self.workers < 1, f"--workers {self.workers} is too small: give 1 or more"),
+            (self.seed < 0, f"--seed {self.seed} is below 0: give 0 or more"),
+        ]
+        if problems := [message for wrong, message in faults if wrong]:
+            raise ConfigError("; ".join(problems))
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """What was measured.
+
+    Attributes:
+        metrics: as in ``metrics.json``.
+        measured: the same with every curve and verdict.
+        robustness: on degraded images, if asked for.
+        out: folder of the report.
+        submission: the zip, if asked for.
+        seconds: what it took.
+    """
+
+    metrics: dict[str, Any]
+    measured: Measured
+    robustness: Robustness | None
+    out: Path
+    submission: Path | None
+    seconds: float
+
+
+def evaluate(
+    config: EvalConfig,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_download: Callable[[int, int | None], None] = lambda done, total: None,
+) -> EvalResult:
+    """Measure and write the report to ``config.out``.
+
+    Args:
+        config: what to do.
+        on_progress: told the state of the search after each batch of tiles.
+        on_download: told the bytes so far and in all (None if unknown) while weights are fetched.
+
+    Raises:
+        ConfigError: settings that are wrong or disagree.
+        DataError: labels, images, predictions, weights or an output that cannot be used.
+        DependencyError: a device that is absent.
+    """
+    start = time.perf_counter()
+    _check_outputs(config)
+    if config.weights is not None:
+        place = choose_device(config.device, config.engine)
+        check_engine(config.engine, config.weights, precision=config.precision, compile=False, device=place)
+    truth = load_truth(
+        Source(config.data, config.split, config.labels, config.class_field, config.skip_bad, config.count_difficult)
+    )
+    if config.submission is not None:
+        check_task1(_short_names(truth), ())
+    worse: Robustness | None = None
+    if config.predictions is not None:
+        found = read_predictions(config.predictions, truth)
+        classes = _classes(truth, found.classes, config.classes, str(config.predictions))
+        measured = _measure(truth, found, classes, config)
+    else:
+        found, measured, worse = _search(config, truth, on_progress, on_download)
+    _say(truth, found, measured)
+    metrics = _metrics(config, truth, measured, worse)
+    if config.submission is not None:
+        _write_submission(config.submission, truth, found)
+    cases = worst_cases(truth, measured, config.bands, config.stretch)
+    write_report(config.out, metrics, measured, cases, worse)
+    return EvalResult(metrics, measured, worse, config.out, config.submission, time.perf_counter() - start)
+
+
+def _check_outputs(config: EvalConfig) -> None:
+    check_output(f"{config.out}/", overwrite=config.overwrite, folder_files=METRICS_FILE)
+    if config.submission is not None:
+        check_output(config.submission, overwrite=config.overwrite, suffixes=(".zip",))
+
+
+def _search(
+    config: EvalConfig,
+    truth: EvalSet,
+    on_progress: Callable[[Progress], None],
+    on_download: Callable[[int, int | None], None],
+) -> tuple[Found, Measured, Robustness | None]:
+    """Search the images with the model, then on request their degraded versions."""
+    assert config.weights is not None
+    detector = load_detector(
+        config.weights,
+        device=config.device,
+        engine=config.engine,
+        precision=config.precision,
+        score_threshold=config.score,
+        progress=on_download,
+    )
+    classes = _classes(truth, detector.card.classes, config.classes, config.weights, model=True)
+    plan = _plan(config, detector)
+    shapes = plan_shapes(truth, plan)
+    total = count_tiles(shapes, plan) * (1 + PASSES * config.robustness)
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        on_progress(Progress(str(config.data), done, total, 0.0))
+
+    found = search(truth, shapes, detector, plan, None, advance)
+    measured = _measure(truth, found, classes, config)
+    if not config.robustness:
+        return found, measured, None
+    worse = robustness(
+        lambda change: select_classes(truth, search(truth, shapes, detector, plan, change, advance), classes)[1],
+        measured,
+        inclusive=config.count_difficult,
+    )
+    return found, measured, worse
+
+
+def _plan(config: EvalConfig, detector: Detector) -> SearchPlan:
+    tile = config.tile or detector.card.tile
+    overlap = detector.card.overlap if config.overlap is None else config.overlap
+    if config.overlap is None and config.tile:  # keep the model's proportion in tiles of another size
+        overlap = round(tile * detector.card.overlap / detector.card.tile)
+    batch = config.batch or (1 if detector.device.type == "cpu" else 8)
+    return SearchPlan(tile, overlap, config.bands, config.stretch, batch, config.workers, config.seed)
+
+
+def _classes(
+    truth: EvalSet, found: Sequence[str], wanted: Sequence[str], source: str, *, model: bool = False
+) -> tuple[str, ...]:
+    """The classes to measure: those of the model, or of labels and predictions, or of these the ``wanted``.
+
+    Raises:
+        DataError: predictions of a class that the labels do not know, or labels that the model does not.
+        ConfigError: a wanted class that neither knows.
+    """
+    both = tuple(dict.fromkeys([*found, *truth.classes] if model else [*truth.classes, *found]))
+    for name in wanted:
+        if name not in both:
+            raise ConfigError(f"--classes: {unknown_class(name, both)}")
+    if wanted:
+        return tuple(dict.fromkeys(wanted))
+    hint = "mend the names, or choose the classes to measure with --classes"
+    # a class that has no object in these labels, but belongs to their dataset, is known
+    kin = [d.classes for d in DATASETS.values() if set(truth.classes) <= set(d.classes)]
+    known = dict.fromkeys([*truth.classes, *(name for names in kin for name in names)])
+    for name in truth.classes if model else found:
+        if name not in (found if model else known):
+            side = f"{truth.source}: labels of" if model else f"{source}: predictions of"
+            raise DataError(f"{side} {unknown_class(name, found if model else known)}; {hint}")
+    return both
+
+
+def _measure(truth: EvalSet, found: Found, classes: Sequence[str], config: EvalConfig) -> Measured:
+    truths, predictions = select_classes(truth, found, classes)
+    if truths.ignored.all():
+        raise DataError(f"{truth.source}: has no object of {', '.join(classes)} that counts: choose other --classes")
+    return measure(
+        predictions,
+        truths,
+        classes,
+        inclusive=config.count_difficult,
+        in_pixels=truth.plane is None or not truth.plane.crs,
+    )
+
+
+def select_classes(truth: EvalSet, found: Found, classes: Sequence[str]) -> tuple[Truths, Predictions]:
+    """Objects and predictions of ``classes`` alone, their labels counted in these."""
+    old = truth.truths
+    labels = _relabel(old.labels, truth.classes, classes)
+    keep = labels >= 0
+    truths = Truths(old.quads[keep], labels[keep], old.images[keep], old.ignored[keep], old.metres[keep])
+    merged = Detections.concat(list(found.images))
+    images = np.repeat(np.arange(len(found.images)), [len(part) for part in found.images])
+    labels = _relabel(merged.labels, found.classes, classes)
+    metres = truth.metres(boxes_to_polygons(merged.boxes), images)
+    return truths, Predictions(merged.boxes, merged.scores, labels, images, metres).take(labels >= 0)
+
+
+def _relabel(labels: Labels, old: Sequence[str], new: Sequence[str]) -> Labels:
+    """Labels that index ``new`` in place of ``old``; -1 for what is not there."""
+    index = {name: i for i, name in enumerate(new)}
+    return np.array([*(index.get(name, -1) for name in old), -1], np.int64)[labels]
+
+
+def _say(truth: EvalSet, found: Found, measured: Measured) -> None:
+    if measured.without_truth:
+        logger.warning("no object of %s: not in any mean", ", ".join(measured.without_truth))
+    silent = [name for name, part in zip(truth.names, found.images, strict=True) if len(part) == 0]
+    if silent:
+        logger.info("no prediction on %d of %d images, such as %s", len(silent), len(truth.names), silent[0])
+
+
+def _metrics(config: EvalConfig, truth: EvalSet, measured: Measured, worse: Robustness | None) -> dict[str, Any]:
+    rules = "mmrotate" if config.count_difficult else "dota"
+    made_by = {"weights": config.weights} if config.weights else {"predictions": str(config.predictions)}
+    found = measured.to_dict()
+    return {
+        **{key: found[key] for key in ("map", "summary", "ap")},
+        "data": str(config.data),
+        **made_by,
+        "images": len(truth.names),
+        "rules": rules,
+        **found,
+        "robustness": None if worse is None else worse.to_dict(),
+    }
+
+
+def _write_submission(path: Path, truth: EvalSet, found: Found) -> None:
+    """Write the predictions as DOTA's server takes them: ``Task1_<class>.txt`` at the top of a zip."""
+    rows = [ImageDetections(name, part) for name, part in zip(_short_names(truth), found.images, strict=True)]
+    with TemporaryDirectory() as folder, atomic_path(path) as scratch:
+        write_task1(Path(folder, "task1"), rows, found.classes)
+        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(Path(folder, "task1").iterdir()):
+                # no date of its own: the same predictions give the same bytes
+                archive.writestr(_member(file.name), file.read_bytes())
+
+
+def _short_names(truth: EvalSet) -> list[str]:
+    """Names of the images without their folders, as DOTA's text holds them."""
+    return [posixpath.basename(name) for name in truth.names]
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)
+    member.compress_type = zipfile.ZIP_DEFLATED
+    return member

@@ -1,0 +1,197 @@
+"""Search the images of a ground truth with a detector, plain or degraded, and put tiles together again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legnet_cli.boxes import Detections
+from legnet_cli.detectors.loader import Detector
+from legnet_cli.engine.eval.corruptions import Degraded
+from legnet_cli.engine.eval.predictions import Found, merge_named
+from legnet_cli.engine.eval.truth import EvalSet, Frame, TileName
+from legnet_cli.engine.predict.scan import PixelGrid, scan
+from legnet_cli.errors import DataError
+from legnet_cli.geo.raster import Scene
+from legnet_cli.tiles import Tile, check_tiling, tile_grid
+
+_GAP = 4  # times its height that an image lies apart from the next one where several are searched as one grid
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """How images are searched.
+
+    Attributes:
+        tile, overlap: pixels.
+        bands, stretch: as of ``Scene.open``.
+        batch: tiles at once.
+        workers: threads that read and degrade.
+        seed: of the degradations.
+    """
+
+    tile: int
+    overlap: int
+    bands: tuple[int, ...] | None
+    stretch: str
+    batch: int
+    workers: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Worse:
+    """A degradation and how severe it is, 1 to 5."""
+
+    kind: str
+    severity: int
+
+
+class _Shelf:
+    """Images of one size as one grid, each far below the one before; windows are read ahead by threads."""
+
+    def __init__(self, frames: Sequence[Frame], shape: tuple[int, int], plan: SearchPlan, worse: Worse | None) -> None:
+        self._frames, self._plan, self._worse = frames, plan, worse
+        self._gap = shape[0] * _GAP if len(frames) > 1 else 0
+        self._pitch = shape[0] + self._gap
+        self.height, self.width = self._pitch * len(frames), shape[1]
+        grid = tile_grid(*shape, plan.tile, plan.overlap)
+        self.tiles = [
+            Tile(index * self._pitch + tile.row, tile.col, tile.height, tile.width)
+            for index in range(len(frames))
+            for tile in grid
+        ]
+        # an image of many tiles stays open; one of a single tile is opened when its turn comes
+        self._scene = _open(frames[0], plan) if len(frames) == 1 else None
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="legnet-eval")
+        self._next = 0
+        self._jobs: dict[Tile, Future[tuple[NDArray[np.uint8], NDArray[np.bool_]]]] = {}
+
+    def read(self, tile: Tile) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Pixels and mask of one of ``tiles``, asked for in their order."""
+        with self._lock:
+            while self._next < len(self.tiles) and (tile not in self._jobs or len(self._jobs) <= self._plan.workers):
+                coming = self.tiles[self._next]
+                self._jobs[coming] = self._pool.submit(self._load, coming)
+                self._next += 1
+            job = self._jobs.pop(tile)
+        return job.result()
+
+    def _load(self, tile: Tile) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        index, row = divmod(tile.row, self._pitch)
+        frame = self._frames[index]
+        window = Tile(row, tile.col, tile.height, tile.width)
+        if self._scene is not None:
+            return self._degraded(self._scene, frame).read(window)
+        with _open(frame, self._plan) as scene:
+            return self._degraded(scene, frame).read(window)
+
+    def _degraded(self, scene: Scene, frame: Frame) -> PixelGrid:
+        if self._worse is None:
+            return scene
+        return Degraded(scene, self._worse.kind, self._worse.severity, self._plan.seed, frame.labels.stem)
+
+    def split(self, found: Detections) -> list[Detections]:
+        """The detections of each frame, in pixels of it."""
+        # a box may stick out of its image, above or below
+        index = ((found.boxes[:, 1] + self._gap / 2) // self._pitch).astype(np.int64)
+        index = index.clip(0, len(self._frames) - 1)
+        parts = []
+        for number in range(len(self._frames)):
+            part = found[index == number]
+            parts.append(Detections(part.boxes - [0, number * self._pitch, 0, 0, 0], part.scores, part.labels))
+        return parts
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._scene is not None:
+            self._scene.close()
+
+
+def plan_shapes(truth: EvalSet, plan: SearchPlan) -> list[tuple[int, int]]:
+    """Height and width of each frame of ``truth``; every fault that the headers show comes out here.
+
+    Raises:
+        DataError: an image is missing or cannot be read.
+    """
+    check_tiling(plan.tile, plan.overlap)
+    shapes = []
+    for frame in truth.frames:
+        with _open(frame, plan) as scene:
+            shapes.append((scene.height, scene.width))
+    if not shapes:
+        raise DataError(f"{truth.source}: has no images to search: give their folder, or --predictions")
+    return shapes
+
+
+def count_tiles(shapes: Sequence[tuple[int, int]], plan: SearchPlan) -> int:
+    """Tiles in images of ``shapes``."""
+    return sum(len(tile_grid(*shape, plan.tile, plan.overlap)) for shape in shapes)
+
+
+def search(
+    truth: EvalSet,
+    shapes: Sequence[tuple[int, int]],
+    detector: Detector,
+    plan: SearchPlan,
+    worse: Worse | None,
+    on_tiles: Callable[[int], None],
+) -> Found:
+    """Detections in every image of ``truth``, as ``worse`` makes it.
+
+    Images of one size that fit one tile share batches. The result does not depend on ``plan.workers``.
+    """
+    parts: list[list[tuple[TileName, Detections]]] = [[] for _ in truth.names]
+    for group in _groups(shapes, plan):
+        frames = [truth.frames[index] for index in group]
+        shelf = _Shelf(frames, shapes[group[0]], plan, worse)
+        try:
+            found = shelf.split(scan(shelf, detector, shelf.tiles, plan.batch, on_tiles))
+        finally:
+            shelf.close()
+        for frame, part in zip(frames, found, strict=True):
+            placed = Detections(frame.tile.boxes_to_image(part.boxes), part.scores, part.labels)
+            parts[frame.image].append((frame.tile, placed))
+    return Found(tuple(merge_named(part) for part in parts), detector.card.classes)
+
+
+def _groups(shapes: Sequence[tuple[int, int]], plan: SearchPlan) -> list[list[int]]:
+    """Frames to search as one grid: those of one size if it is no more than a tile, others alone."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, shape in enumerate(shapes):
+        key = shape if max(shape) <= plan.tile else (*shape, index)
+        groups.setdefault(key, []).append(index)
+    return list(groups.values())
+
+
+def _open(frame: Frame, plan: SearchPlan) -> Scene:
+    path = frame.labels.path
+    if path is None:
+        raise DataError(
+            f"{frame.labels.source or frame.labels.file}: its image is missing: add it, or remove the labels"
+        )
+    with quiet_scenes():
+        return Scene.open(str(path), bands=plan.bands, stretch=plan.stretch)
+
+
+@contextmanager
+def quiet_scenes() -> Iterator[None]:
+    """Without the note on each image that it has no georeference: here all is in pixels."""
+    logger = logging.getLogger("legnet_cli.geo.raster")
+
+    def drop(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING
+
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)

@@ -1,0 +1,277 @@
+"""Ground truth as evaluation takes it: whole images, their objects, and where predictions by name belong.
+
+Tiles named ``<image>__<size>__<x>___<y>`` are put back together to images. There, objects of one class that came from
+different tiles and overlap by more than ``SAME`` are one; of these the plainest stays, then the largest. DOTA's own
+``<image>__<rate>__<x>___<y>``, where the image was resized by ``rate`` first, is understood as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legnet_cli.boxes import Array, boxes_to_polygons, polygons_to_boxes
+from legnet_cli.data.checks import self_crossing
+from legnet_cli.data.datasets import load_dataset
+from legnet_cli.data.detect import VECTOR_SUFFIXES, find_parts
+from legnet_cli.data.labels import Dataset, ImageLabels, labels_of, strip_image_suffix
+from legnet_cli.data.vector_labels import class_names
+from legnet_cli.engine.eval.matching import Truths, overlaps
+from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.geo.georef import Georef
+from legnet_cli.geo.plane import map_plane
+from legnet_cli.geo.polygons import read_georef, read_polygons, to_pixels
+
+logger = logging.getLogger(__name__)
+
+SAME = 0.6  # overlap from which two objects of different tiles are one
+
+_TILE = re.compile(r"(?P<image>.+)__(?P<size>\d+(\.\d+)?)__(?P<x>\d+)___(?P<y>\d+)")
+_SMALLEST = 32  # a size below is the rate that the image was resized by
+_SHOWN = 10  # doubts about the labels that are told
+_MAPPED = (".tif", ".tiff", ".jp2")  # images that may say where on the ground they lie
+
+
+class TileName(NamedTuple):
+    """What a tile's name says: its image, its first pixel there, how often the image was enlarged, its side."""
+
+    image: str
+    col: float = 0.0
+    row: float = 0.0
+    zoom: float = 1.0
+    size: float = np.inf
+
+    @staticmethod
+    def parse(name: str) -> TileName:
+        """The tile called ``name``, without suffix; another name is that of a whole image."""
+        match = _TILE.fullmatch(name)
+        if match is None:
+            return TileName(name)
+        size, col, row = (float(match[key]) for key in ("size", "x", "y"))
+        if size < _SMALLEST:
+            return TileName(match["image"], col, row, size) if size > 0 else TileName(name)
+        return TileName(match["image"], col, row, 1.0, size)
+
+    def boxes_to_image(self, boxes: Array) -> Array:
+        """(n, 5) boxes in pixels of the tile, in pixels of the image."""
+        shifted = boxes + np.array([self.col, self.row, 0, 0, 0])
+        return np.asarray(shifted / np.array([self.zoom, self.zoom, self.zoom, self.zoom, 1.0]))
+
+
+class Frame(NamedTuple):
+    """An image file, whole or a tile of image number ``image``."""
+
+    labels: ImageLabels
+    image: int
+    tile: TileName
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """Ground truth.
+
+    Attributes:
+        source: where it was read from.
+        names: of the images, sorted.
+        frames: image files in the order of ``names``; none for vector layers without images.
+        classes: names of the labels.
+        truths: the objects.
+        gsd: (images, 2) metres per pixel along columns and rows; NaN where unknown.
+        plane: the map that vector layers without images are compared in.
+    """
+
+    source: Path
+    names: tuple[str, ...]
+    frames: tuple[Frame, ...]
+    classes: tuple[str, ...]
+    truths: Truths
+    gsd: Array
+    plane: Georef | None = None
+    _by_name: dict[str, int | None] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        files = [(frame.labels.stem, frame.image) for frame in self.frames if frame.tile.size == np.inf]
+        self._by_name.update([*zip(self.names, range(len(self.names)), strict=True), *files])
+        for name, image in list(self._by_name.items()):
+            last = posixpath.basename(name)
+            if last != name:  # None where several images share it
+                self._by_name[last] = None if last in self._by_name and self._by_name[last] != image else image
+
+    def find(self, name: str) -> tuple[int, TileName] | None:
+        """The image that predictions named ``name`` are of, and the tile of it; None if there is no such image."""
+        plain = strip_image_suffix(name.replace("\\", "/"))
+        for tile in (TileName(plain), TileName.parse(plain)):
+            image = self._by_name.get(tile.image)
+            if image is not None:
+                return image, tile
+        return None
+
+    def metres(self, polygons: Array, images: NDArray[np.int64]) -> Array:
+        """Length on the ground (n,) of the longer side of (n, 4, 2) boxes; NaN where unknown."""
+        if self.plane is not None:
+            return self.plane.measure(polygons).length_m
+        sides = np.abs(polygons[:, 1:3] - polygons[:, :2]) * self.gsd[images][:, None]
+        return np.asarray(np.hypot(sides[..., 0], sides[..., 1]).max(1, initial=0.0))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which ground truth to read; see :func:`legnet_cli.data.datasets.load_dataset`.
+
+    Attributes:
+        data: dataset, or vector layer with or without images.
+        split: its part; val where there is one, else the only one, when None.
+        labels, class_field, skip_bad: as of ``load_dataset``.
+        count_difficult: count difficult objects, and take objects as their smallest boxes, as mmrotate does.
+    """
+
+    data: Path
+    split: str | None = None
+    labels: str | None = None
+    class_field: str | None = None
+    skip_bad: bool = False
+    count_difficult: bool = False
+
+
+def load_truth(source: Source) -> EvalSet:
+    """Read the ground truth.
+
+    Raises:
+        DataError: it cannot be used, or has no object that counts.
+        ConfigError: there are several splits and none is chosen.
+    """
+    if source.data.suffix.lower() in VECTOR_SUFFIXES and source.data.is_file():
+        _, parts = find_parts(source.data)
+        if not any(part.images for part in parts):
+            return _checked(_load_layer(source))
+    dataset = load_dataset(source.data, labels=source.labels, class_field=source.class_field, skip_bad=source.skip_bad)
+    for problem in dataset.problems[:_SHOWN]:
+        logger.warning("%s", problem)
+    if len(dataset.problems) > _SHOWN:
+        logger.warning("… and %d more doubts: legnet convert lists them all", len(dataset.problems) - _SHOWN)
+    return _checked(_assemble(_choose_split(dataset, source.split), source))
+
+
+def _checked(found: EvalSet) -> EvalSet:
+    if found.truths.ignored.all():
+        kind = "object" if len(found.truths) == 0 else "object that is not difficult"
+        raise DataError(f"{found.source}: holds no {kind} to measure by: give labelled data (see --split)")
+    return found
+
+
+def _choose_split(dataset: Dataset, wanted: str | None) -> Dataset:
+    splits = dataset.splits()
+    if wanted is None and len(splits) > 1 and "val" not in splits:
+        raise ConfigError(f"the dataset has the splits {', '.join(splits)}: choose one with --split")
+    return dataset.split(wanted if wanted is not None else "val" if "val" in splits else splits[0])
+
+
+def _assemble(dataset: Dataset, source: Source) -> EvalSet:
+    """Images from the image files of ``dataset``, tiles put together."""
+    tiles = [TileName.parse(image.stem) for image in dataset.images]
+    names = sorted({tile.image for tile in tiles})
+    index = {name: i for i, name in enumerate(names)}
+    order = sorted(range(len(tiles)), key=lambda i: (tiles[i].image, tiles[i].row, tiles[i].col))
+    frames = tuple(Frame(dataset.images[i], index[tiles[i].image], tiles[i]) for i in order)
+    gsd = np.full((len(names), 2), np.nan)
+    for frame in frames:
+        if not np.isfinite(gsd[frame.image]).all():
+            gsd[frame.image] = _gsd(frame)
+    used = [name for name, count in dataset.counts().items() if count]
+    objects = [_objects(frame, used) for frame in frames]
+    counts = [len(frame.labels) for frame in frames]
+    difficult = np.concatenate([frame.labels.difficult for frame in frames])
+    truths = Truths(
+        np.concatenate([quads for quads, _ in objects]),
+        np.concatenate([labels for _, labels in objects]),
+        np.repeat([frame.image for frame in frames], counts).astype(np.int64),
+        difficult > 0,
+        np.zeros(len(difficult)),
+    )
+    if len(frames) > len(names):
+        truths = _take(truths, _once(truths, np.repeat(np.arange(len(frames)), counts), difficult, len(used)))
+    return _finish(EvalSet(source.data, tuple(names), frames, tuple(used), truths, gsd), source)
+
+
+def _objects(frame: Frame, classes: Sequence[str]) -> tuple[Array, NDArray[np.int64]]:
+    """Corners (n, 4, 2) in pixels of the image, and labels, of the objects in a frame."""
+    tile = frame.tile
+    return (frame.labels.quads + np.array([tile.col, tile.row])) / tile.zoom, labels_of(frame.labels, classes)
+
+
+def _gsd(frame: Frame) -> Array:
+    """Metres per pixel (2,) of the frame's image, from its georeference or what the labels say."""
+    path, stated = frame.labels.path, frame.labels.meta.get("gsd")
+    if path is not None and path.suffix.lower() in _MAPPED:
+        georef = read_georef(path)
+        if georef.gsd is not None:
+            return np.array(georef.gsd) * frame.tile.zoom
+    try:
+        return np.full(2, float(stated or np.nan))
+    except ValueError:  # DOTA writes "null"
+        return np.full(2, np.nan)
+
+
+def _once(truths: Truths, frame: NDArray[np.int64], difficult: NDArray[np.int64], classes: int) -> NDArray[np.bool_]:
+    """Which objects (n,) to keep so that each is there once, though neighbouring tiles share it."""
+    boxes = polygons_to_boxes(truths.quads)
+    group = truths.images * classes + truths.labels
+    one, two, iou = overlaps(boxes, truths.quads, group, group)
+    rank = np.empty(len(truths), np.int64)
+    rank[np.lexsort((np.arange(len(truths)), -boxes[:, 2] * boxes[:, 3], difficult))] = np.arange(len(truths))
+    same = (iou > SAME) & (frame[one] != frame[two]) & (rank[one] < rank[two])
+    one, two = one[same], two[same]
+    keep = np.ones(len(truths), bool)
+    for pair in np.argsort(rank[one], kind="stable"):
+        if keep[one[pair]]:
+            keep[two[pair]] = False
+    return keep
+
+
+def _take(truths: Truths, keep: NDArray[np.bool_]) -> Truths:
+    return Truths(*(getattr(truths, name)[keep] for name in Truths.__dataclass_fields__))
+
+
+def _finish(found: EvalSet, source: Source) -> EvalSet:
+    """Objects with the outline that the rules ask for, their length on the ground, and what is ignored."""
+    truths = found.truths
+    boxes = boxes_to_polygons(polygons_to_boxes(truths.quads))
+    as_box = np.full(len(truths), True) if source.count_difficult else self_crossing(truths.quads)
+    quads = np.where(as_box[:, None, None], boxes, truths.quads)
+    ignored = truths.ignored & (not source.count_difficult)
+    return replace(
+        found,
+        truths=replace(truths, quads=quads, ignored=ignored, metres=found.metres(boxes, truths.images)),
+        _by_name={},
+    )
+
+
+def _load_layer(source: Source) -> EvalSet:
+    """The polygons of a vector layer that has no images, all in one plane."""
+    table = read_polygons(source.data)
+    names = class_names(table, source.class_field, source.data)
+    plane = map_plane(table.crs)
+    bad = next((i for i, points in enumerate(table.points) if len(points) < 3 or not names[i]), None)
+    if bad is not None:
+        raise DataError(f"{source.data}: feature {table.ids[bad]}: is not a polygon with a class: remove it")
+    quads = [np.zeros((0, 4, 2))]
+    for points in table.points:
+        corners = to_pixels(points, table.crs, plane)[None]
+        if not np.isfinite(corners).all():
+            raise DataError(f"{source.data}: has corners that are not finite or not on the map: remove them")
+        quads.append(corners if corners.shape[1] == 4 else boxes_to_polygons(polygons_to_boxes(corners)))
+    classes = sorted(set(names))
+    labels = np.array([classes.index(name) for name in names], np.int64).reshape(-1)
+    difficult = np.array([value or 0 for value in table.fields.get("difficult", [0] * len(table))], np.int64)
+    n = len(labels)
+    truths = Truths(np.concatenate(quads), labels, np.zeros(n, np.int64), difficult.reshape(-1) > 0, np.zeros(n))
+    found = EvalSet(source.data, (source.data.stem,), (), tuple(classes), truths, np.full((1, 2), np.nan), plane)
+    return _finish(found, source)

@@ -1,0 +1,291 @@
+"""Cut a dataset into tiles for training and evaluation.
+
+from legnet_cli.engine.split import SplitConfig, split
+result = split(SplitConfig(Path("DOTA"), Path("DOTA-tiles"), tile=1024, overlap=200))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from legnet_cli import __version__
+from legnet_cli.data import dota
+from legnet_cli.data.datasets import load_dataset
+from legnet_cli.data.labels import Dataset, ImageLabels, Problem
+from legnet_cli.engine.process import processors
+from legnet_cli.engine.split.cutting import TRUNCATED
+from legnet_cli.engine.split.draft import Draft
+from legnet_cli.engine.split.jobs import Cutter, image_key, make_folders, make_jobs, run_jobs, tile_paths
+from legnet_cli.engine.split.plan import Plan, make_plan
+from legnet_cli.engine.split.report import SHEET, SplitCounts, count_tiles, draw_sheet, remarks
+from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.tiles import check_tiling
+
+RECORD = "split.json"  # settings and counts; marks a folder as one that may be replaced
+FORMATS = ("png", "tif")
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """What to cut, and how.
+
+    Attributes:
+        src: dataset in any layout :func:`legnet_cli.data.datasets.load_dataset` reads.
+        out: folder to be made.
+        tile: side of a tile in pixels.
+        overlap: pixels shared by neighbouring tiles.
+        scales: windows of tile/scale pixels are cut, one set for each scale.
+        truncated: objects that a tile cuts: keep their corners, drop them, or recut them to the visible part.
+        background: share of the empty tiles that is kept; validation and test data keep all.
+        val_fraction: share of the ground to set apart for validation; 0 for none.
+        seed: of both choices.
+        format: png (8-bit RGB) or tif (all bands, own type, georeferenced).
+        bands: 1-based band numbers for png, one or three; by colour interpretation when None.
+        stretch: for png: auto, none, percentiles "2,98" or values "MIN,MAX".
+        labels, class_field, from_format, skip_bad: see ``load_dataset``; ``skip_bad`` passes over damaged images too.
+        workers: threads; as many as processors when None.
+        overwrite: replace ``out`` if an earlier split made it.
+    """
+
+    src: Path
+    out: Path
+    tile: int = 1024
+    overlap: int = 200
+    scales: tuple[float, ...] = (1.0,)
+    truncated: str = "keep"
+    background: float = 1.0
+    val_fraction: float = 0.0
+    seed: int = 0
+    format: str = "png"
+    bands: tuple[int, ...] | None = None
+    stretch: str = "auto"
+    labels: str | None = None
+    class_field: str | None = None
+    from_format: str | None = None
+    skip_bad: bool = False
+    workers: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        scales_ok = bool(self.scales) and all(0 < scale < math.inf for scale in self.scales)
+        faults = [
+            (not scales_ok, f"--scale {self.scales}: give numbers above 0"),
+            (self.truncated not in TRUNCATED, f"--truncated {self.truncated!r}: choose from {', '.join(TRUNCATED)}"),
+            (self.format not in FORMATS, f"--format {self.format!r}: choose from {', '.join(FORMATS)}"),
+            (not 0 <= self.background <= 1, f"--background {self.background}: give a share from 0 to 1"),
+            (not 0 <= self.val_fraction < 1, f"--val-fraction {self.val_fraction}: give a share from 0 to below 1"),
+            (self.workers is not None and self.workers < 1, f"--workers {self.workers}: give 1 or more"),
+            (self.format == "tif" and self.bands is not None, "--bands is for --format png: tif keeps all bands"),
+            (self.format == "tif" and self.stretch != "auto", "--stretch is for --format png: tif keeps all values"),
+        ]
+        if problems := [message for wrong, message in faults if wrong]:
+            raise ConfigError("; ".join(problems))
+        for size, overlap in self.sizes:
+            check_tiling(size, overlap)
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Side and overlap of the windows at each scale."""
+        return [(int(self.tile / scale), int(self.overlap / scale)) for scale in self.scales]
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """What was written.
+
+    Attributes:
+        out: the folder.
+        splits: counts by name; the name is empty where a dataset has no splits.
+        objects: in the dataset.
+        problems: what was left out, what looks like a mistake, and what no tile holds.
+        contact_sheet: picture of some tiles; None if no tile has objects.
+        resumed: tiles that an earlier, interrupted run had written.
+        seconds: of this run.
+    """
+
+    out: Path
+    splits: dict[str, SplitCounts]
+    objects: int
+    problems: tuple[Problem, ...]
+    contact_sheet: Path | None
+    resumed: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, object]:
+        """What was made, as JSON takes it; the same however and by how many workers it was made."""
+        return {
+            "splits": {name: vars(counts) for name, counts in self.splits.items()},
+            "objects_in_dataset": self.objects,
+            "problems": [str(problem) for problem in self.problems],
+        }
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Tiles written so far, and in all."""
+
+    tiles_done: int
+    tiles_total: int
+
+
+def split(config: SplitConfig, on_progress: Callable[[Progress], None] = lambda progress: None) -> SplitResult:
+    """Cut ``config.src`` into tiles; ``config.out`` appears whole, and an interrupted split goes on when repeated.
+
+    The result does not depend on the number of workers, nor on interruptions.
+
+    Args:
+        config: what to do.
+        on_progress: told after each tile, from one thread at a time.
+
+    Raises:
+        ConfigError: settings are wrong, or ``out`` exists.
+        LabelError: some labels cannot be used, and ``skip_bad`` is false.
+        DataError: there is no dataset, an image is damaged, or the output cannot be written.
+    """
+    start = time.perf_counter()
+    _check_places(config)
+    workers = config.workers or processors()
+    dataset = load_dataset(
+        config.src,
+        format=config.from_format,
+        labels=config.labels,
+        class_field=config.class_field,
+        skip_bad=config.skip_bad,
+        sizes=True,
+    )
+    images = [image for image in dataset.images if image.path is not None]
+    if not images:
+        raise DataError(f"{config.src}: none of its labels has an image: put the images beside them")
+    plan = make_plan(
+        images,
+        config.sizes,
+        truncated=config.truncated,
+        background=config.background,
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+        workers=workers,
+    )
+    draft = Draft(config.out, _fingerprint(config, images), overwrite=config.overwrite)
+    with _plain_scenes(), closing(draft):
+        resumed = _cut(config, dataset, plan, draft, workers, on_progress)
+        plan, faults = _without_damaged(plan, draft, config.format)
+        result = SplitResult(
+            out=config.out,
+            splits=count_tiles(plan, dataset.classes),
+            objects=plan.objects,
+            problems=(*dataset.problems, *faults, *remarks(plan, config.src)),
+            contact_sheet=config.out / SHEET
+            if draw_sheet(draft.folder, plan, dataset.classes, config.format)
+            else None,
+            resumed=resumed,
+            seconds=time.perf_counter() - start,
+        )
+    for file, text in dota.FORMAT.side_files(dataset).items():
+        (draft.folder / file).write_text(text, encoding="utf-8", newline="\n")
+    record = {"legnet": __version__, "settings": _settings(config), **result.to_dict()}
+    (draft.folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.publish()
+    return result
+
+
+def _check_places(config: SplitConfig) -> None:
+    src, out = config.src.resolve(), config.out.resolve()
+    if src == out or out in src.parents or src in out.parents:
+        raise ConfigError(f"{config.out}: must be apart from {config.src}: choose a folder beside it")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{config.out}: is a file: choose another name")
+    if out.is_dir() and any(out.iterdir()):
+        if not config.overwrite:
+            raise ConfigError(f"{config.out}: exists already: choose another name or add --overwrite")
+        if not (out / RECORD).is_file():
+            raise ConfigError(f"{config.out}: was not made by legnet split, so it stays: choose another name")
+
+
+def _settings(config: SplitConfig) -> dict[str, object]:
+    """The settings that make a difference to what is written."""
+    left_out = ("src", "out", "workers", "overwrite")
+    return {key: value for key, value in vars(config).items() if key not in left_out}
+
+
+def _fingerprint(config: SplitConfig, images: Sequence[ImageLabels]) -> str:
+    """Digest of the settings, the labels, and the sizes and times of the image files."""
+    digest = hashlib.sha256(json.dumps([__version__, _settings(config)]).encode())
+    for image in images:
+        assert image.path is not None
+        info = image.path.stat()
+        about = (image.split, image.file, image.source is not None, image.size, info.st_size, info.st_mtime_ns)
+        digest.update(repr((about, image.names, image.difficult.tolist())).encode())
+        digest.update(image.quads.tobytes())
+    return digest.hexdigest()
+
+
+def _cut(
+    config: SplitConfig,
+    dataset: Dataset,
+    plan: Plan,
+    draft: Draft,
+    workers: int,
+    on_progress: Callable[[Progress], None],
+) -> int:
+    """Do the jobs that the draft lacks; returns the tiles it had."""
+    jobs = list(make_jobs(plan.images))
+    total = sum(len(job.cuts) for job in jobs)
+    waiting = [job for job in jobs if job.key not in draft.done]
+    resumed = done = total - sum(len(job.cuts) for job in waiting)
+    lock = threading.Lock()
+
+    def written() -> None:
+        nonlocal done
+        with lock:
+            done += 1
+            on_progress(Progress(done, total))
+
+    labelled = {cut.split for p in plan.images if p.image.source is not None for cut in p.cuts}
+    make_folders(draft.folder, plan, labelled)
+    codes = dota.FORMAT.codes(dataset.classes)
+    cutter = Cutter(draft.folder, labelled, codes, config.format, config.bands, config.stretch, workers, written)
+    run_jobs(cutter, waiting, draft.finish, skip_bad=config.skip_bad)
+    return resumed
+
+
+def _without_damaged(plan: Plan, draft: Draft, format: str) -> tuple[Plan, list[Problem]]:
+    """``plan`` without the images that could not be read to their end, whose tiles are removed."""
+    faults: dict[str, str] = {key.rpartition("/")[0]: fault for key, fault in sorted(draft.done.items()) if fault}
+    damaged = [part for part in plan.images if image_key(part.image) in faults]
+    for cut in (cut for part in damaged for cut in part.cuts):
+        for path in tile_paths(draft.folder, cut, format):
+            path.unlink(missing_ok=True)
+    sound = tuple(part for part in plan.images if part not in damaged)
+    if not sound:
+        raise DataError(f"{next(iter(faults.values()), 'no tile is left')}: no other image is left to split")
+    problems = [_problem(fault) for fault in faults.values()]
+    return replace(plan, images=sound), problems
+
+
+def _problem(fault: str) -> Problem:
+    place, _, message = fault.partition(": ")
+    return Problem(place, message, left_out=True)
+
+
+@contextmanager
+def _plain_scenes() -> Iterator[None]:
+    """Without the note on each scene that has no georeference: tiles need none."""
+
+    def tells_more(record: logging.LogRecord) -> bool:
+        return not record.msg.startswith("%s: it has no")
+
+    logger = logging.getLogger("legnet_cli.geo.raster")
+    logger.addFilter(tells_more)
+    try:
+        yield
+    finally:
+        logger.removeFilter(tells_more)

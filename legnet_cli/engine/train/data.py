@@ -1,0 +1,219 @@
+"""Training images: what the data set holds and whether it can be trained on, batches in a reproducible order."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from legnet_cli.data.datasets import load_dataset
+from legnet_cli.data.labels import ImageLabels, labels_of, unknown_class
+from legnet_cli.detectors.fast.oriented_rcnn import MEAN
+from legnet_cli.detectors.mmrotate.augment import Augment
+from legnet_cli.engine.eval.search import quiet_scenes
+from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.geo.raster import Scene
+from legnet_cli.tiles import Tile
+
+logger = logging.getLogger(__name__)
+
+LARGEST = 2048  # px: a longer side means that nobody cut the images
+_SHOWN = 5  # doubts about the labels that are told
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """What there is to train on.
+
+    Attributes:
+        images, empty: how many there are, and how many of them hold no object.
+        objects: of each class.
+        sizes: the most frequent image sizes in pixels, with their counts.
+        problems: doubts about the labels.
+        validation: images that are evaluated after each epoch.
+    """
+
+    images: int
+    empty: int
+    objects: dict[str, int]
+    sizes: dict[str, int]
+    problems: tuple[str, ...]
+    validation: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**vars(self), "problems": list(self.problems)}
+
+
+class Batch(NamedTuple):
+    """Images of a batch (B, 3, H, W) uint8, their ``le90`` boxes (n, 5) and labels (n,), and their names."""
+
+    images: Tensor
+    boxes: list[Tensor]
+    labels: list[Tensor]
+    names: list[str]
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on ``device``; waits for nothing if it lies in pinned memory."""
+        boxes, labels = ([t.to(device, non_blocking=True) for t in part] for part in (self.boxes, self.labels))
+        return Batch(self.images.to(device, non_blocking=True), boxes, labels, self.names)
+
+    def pin_memory(self) -> Batch:
+        """The batch in pinned memory; the loader calls this."""
+        boxes, labels = ([t.pin_memory() for t in part] for part in (self.boxes, self.labels))
+        return Batch(self.images.pin_memory(), boxes, labels, self.names)
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """Images to train on, their classes, and what was found out about them."""
+
+    images: tuple[ImageLabels, ...]
+    classes: tuple[str, ...]
+    check: DataCheck
+
+
+def load_train_data(
+    root: Path, split: str | None, classes: Sequence[str], *, labels: str | None = None, skip_bad: bool = False
+) -> TrainData:
+    """Read and check the training images of the dataset at ``root``.
+
+    Args:
+        root: any dataset that ``legnet split`` writes or ``load_dataset`` reads.
+        split: part to train on; train where there is one, else all, when None.
+        classes: names in the order of the labels; those of the dataset when empty.
+        labels, skip_bad: as of ``load_dataset``.
+
+    Raises:
+        DataError: there is nothing to train on, or a file is missing or too large.
+    """
+    dataset = load_dataset(root, labels=labels, skip_bad=skip_bad, sizes=True)
+    splits = dataset.splits()
+    chosen = split if split is not None else "train" if "train" in splits else splits[0] if len(splits) == 1 else None
+    if chosen is None:
+        raise ConfigError(f"{root}: has the splits {', '.join(splits)}: choose one with --split")
+    part = dataset.split(chosen)
+    missing = [image.file for image in part.images if image.path is None]
+    if missing:
+        raise DataError(f"{root}: {len(missing)} images are missing, such as {missing[0]}: add them or their labels go")
+    names = tuple(classes) or dataset.classes
+    if not names:
+        raise DataError(f"{root}: holds no object: check its labels, or name their folder with --labels")
+    counts = Counter(name for image in part.images for name in image.names)
+    for name in counts:
+        if name not in names:
+            raise DataError(f"{root}: labels of {unknown_class(name, names)}; mend --classes or the labels")
+    if not counts:
+        raise DataError(f"{root}: no object in its {len(part.images)} training images: check labels and --split")
+    large = [image for image in part.images if image.size is not None and max(image.size) > LARGEST]
+    if large:
+        side = "{} × {}".format(*(large[0].size or (0, 0)))
+        raise DataError(f"{root}: {large[0].file} has {side} pixels: cut the images first with legnet split")
+    if absent := [name for name in names if not counts[name]]:
+        logger.warning("no object of %s to train on", ", ".join(absent))
+    sizes = Counter("{}×{}".format(*(image.size or ("?", "?"))) for image in part.images)
+    check = DataCheck(
+        images=len(part.images),
+        empty=sum(len(image) == 0 for image in part.images),
+        objects={name: counts[name] for name in names},
+        sizes=dict(sizes.most_common(4)),
+        problems=tuple(str(problem) for problem in dataset.problems),
+        validation=len(dataset.split("val").images) if "val" in splits and chosen != "val" else 0,
+    )
+    for problem in check.problems[:_SHOWN]:
+        logger.warning("%s", problem)
+    return TrainData(part.images, names, check)
+
+
+class Samples(Dataset[tuple[Tensor, Tensor, Tensor, str]]):
+    """Augmented images by ``(epoch, index)``; what comes does not depend on workers or order."""
+
+    def __init__(self, data: TrainData, augment: Augment, seed: int, stretch: str) -> None:
+        self._images, self._labels = data.images, [labels_of(image, data.classes) for image in data.images]
+        self._boxes = [image.boxes for image in data.images]
+        self._augment, self._seed, self._stretch = augment, seed, stretch
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, str]:
+        epoch, index = key
+        image = self._images[index]
+        with quiet_scenes(), Scene.open(str(image.path), stretch=self._stretch) as scene:
+            pixels, _ = scene.read(Tile(0, 0, scene.height, scene.width))
+        seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0])
+        pixels, boxes, labels = self._augment(pixels, self._boxes[index], self._labels[index], seed)
+        chw = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        return chw, torch.from_numpy(boxes).float(), torch.from_numpy(labels), image.file
+
+
+class Order(Sampler[list[tuple[int, int]]]):
+    """Batches of one process from a pass on: each epoch is one shuffle of all images, cut into global batches.
+
+    Pass p of process r takes batch number ``p * processes + r``, so several processes see together what a single one
+    sees that accumulates as many passes. What does not fill a step at the end of an epoch is left out of it.
+    """
+
+    def __init__(self, images: int, batch: int, accumulate: int, rank: int, processes: int, seed: int) -> None:
+        self._images, self._batch, self._seed = images, batch, seed
+        self._rank, self._processes = rank, processes
+        self.steps = max(1, images // (batch * accumulate * processes))  # per epoch
+        self._passes = self.steps * accumulate
+        self._accumulate = accumulate
+        self.start = 0  # step to begin with, counted over all epochs
+        self.end = 0
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in range(self.start, self.end):
+            epoch, step_in_epoch = divmod(step, self.steps)
+            shuffle = np.random.default_rng([self._seed, epoch]).permutation(self._images)
+            for number in range(step_in_epoch * self._accumulate, (step_in_epoch + 1) * self._accumulate):
+                first = (number * self._processes + self._rank) * self._batch
+                # a set smaller than a global batch is gone through again
+                yield [(epoch, int(shuffle[i % self._images])) for i in range(first, first + self._batch)]
+
+    def __len__(self) -> int:
+        return (self.end - self.start) * self._accumulate
+
+
+def make_loader(samples: Samples, order: Order, workers: int, pin: bool) -> DataLoader[Any]:
+    """Batches of ``samples`` in ``order``, read ahead by ``workers`` processes."""
+    return DataLoader(
+        samples,
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        worker_init_fn=_calm,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def collate(samples: Sequence[tuple[Tensor, Tensor, Tensor, str]]) -> Batch:
+    """One batch; smaller images are padded at right and bottom with the mean colour, which normalisation takes to 0."""
+    images, boxes, labels, names = zip(*samples, strict=True)
+    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+    batch = torch.tensor(MEAN).round().to(torch.uint8).view(1, 3, 1, 1).repeat(len(images), 1, height, width)
+    for slot, image in zip(batch, images, strict=True):
+        slot[:, : image.shape[1], : image.shape[2]] = image
+    return Batch(batch, list(boxes), list(labels), list(names))
+
+
+def _calm(worker: int) -> None:
+    """Each reading process takes one core, and leaves it to the main one, which it ends with, to heed signals."""
+    import signal
+
+    import cv2
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)

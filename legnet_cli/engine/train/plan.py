@@ -1,0 +1,194 @@
+"""What a training run will do, resolved from a recipe or a mmrotate config, the flags and the overrides."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from legnet_cli.detectors.mmrotate.augment import geometric, stock_transforms
+from legnet_cli.detectors.mmrotate.configs import read_mmrotate_config
+from legnet_cli.detectors.weights.recipes import get_recipe, model_config
+from legnet_cli.errors import ConfigError
+
+ACCUMULATED = "with --accumulate the learning rate follows the global batch"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved recipe; every field can be overridden by ``key=value``, nested ones by ``model.key=value``.
+
+    Attributes:
+        recipe: its name, or that of the config file.
+        angle: convention of boxes inside the detector.
+        classes: names of the classes.
+        model: mmrotate's model dict.
+        own_model: whether ``model`` finds other boxes than the recipe's, and goes into the model card.
+        transforms: mmrotate's training transforms.
+        optimizer: a class of ``torch.optim`` as ``type``, and its settings; ``lr`` is the peak rate.
+        epochs: length of training.
+        schedule: ``step``: ten times less after each of ``steps`` epochs; ``cosine``: down to 0 at the end.
+        warmup, warmup_ratio: steps of a linear rise of the rate, and where it starts.
+        clip: largest norm of the gradient.
+        ema: decay of the running average of the weights that is kept as the model; 0 for none.
+        batch: images per device and pass.
+        accumulate: passes per step.
+        tile, overlap: pixels; how images are searched for evaluation.
+    """
+
+    recipe: str
+    angle: str
+    classes: tuple[str, ...]
+    model: dict[str, Any]
+    own_model: bool
+    transforms: list[dict[str, Any]]
+    optimizer: dict[str, Any]
+    epochs: int
+    schedule: str = "step"
+    steps: tuple[int, ...] = ()
+    warmup: int = 500
+    warmup_ratio: float = 1 / 3
+    clip: float = 35.0
+    ema: float = 0.0
+    batch: int = 2
+    accumulate: int = 1
+    tile: int = 1024
+    overlap: int = 200
+
+    def __post_init__(self) -> None:
+        faults = [
+            (self.epochs < 1, f"epochs {self.epochs}: give 1 or more"),
+            (self.batch < 1 or self.accumulate < 1, "batch and accumulate: give 1 or more"),
+            (self.schedule not in ("step", "cosine"), f"schedule {self.schedule!r}: choose step or cosine"),
+            (not 0 <= self.ema < 1, f"ema {self.ema}: give a decay of 0 to less than 1"),
+            (self.clip <= 0, f"clip {self.clip}: give a norm above 0"),
+            (self.warmup < 0 or not 0 <= self.warmup_ratio <= 1, "warmup: give 0 or more, its ratio 0 to 1"),
+            (not self.optimizer.get("lr", 0) > 0, f"lr {self.optimizer.get('lr')}: give a rate above 0"),
+        ]
+        if problems := [message for wrong, message in faults if wrong]:
+            raise ConfigError("; ".join(problems))
+
+    def rate(self, step: int, steps_per_epoch: int) -> float:
+        """The learning rate of optimisation step number ``step``, from 0, as a share of the peak."""
+        import math
+
+        if self.schedule == "cosine":
+            share = (1 + math.cos(math.pi * step / (self.epochs * steps_per_epoch))) / 2
+        else:
+            share = 0.1 ** sum(step // steps_per_epoch >= epoch for epoch in self.steps)
+        if step < self.warmup:
+            share *= 1 - (1 - step / self.warmup) * (1 - self.warmup_ratio)
+        return float(share)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in ``config.yaml``."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Plan:
+        """The plan that :meth:`to_dict` gave."""
+        known = {field.name for field in fields(Plan)}
+        tuples = {key: tuple(values[key]) for key in ("classes", "steps")}
+        return Plan(**{key: value for key, value in values.items() if key in known} | tuples)
+
+
+def recipe_plan(name: str, classes: Sequence[str], devices: int) -> Plan:
+    """The published recipe ``name`` for ``classes``, its batch shared by ``devices`` devices.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    recipe = get_recipe(name)
+    return Plan(
+        recipe=recipe.name,
+        angle=recipe.angle,
+        classes=tuple(classes),
+        model=_plain(model_config(recipe, len(classes))),
+        own_model=False,
+        transforms=stock_transforms(recipe.angle, classes),
+        optimizer={"type": "AdamW", "lr": recipe.lr, "betas": [0.9, 0.999], "weight_decay": 0.05},
+        epochs=recipe.epochs,
+        schedule=recipe.schedule,
+        steps=recipe.steps,
+        ema=recipe.ema,
+        batch=max(1, min(4, recipe.batch // devices)),
+        tile=recipe.dataset.tile,
+        overlap=recipe.dataset.overlap,
+    )
+
+
+def config_plan(path: Path, classes: Sequence[str]) -> Plan:
+    """A user's own mmrotate ``.py`` config: model, transforms, optimizer, schedule and batch of it.
+
+    Raises:
+        ConfigError: it cannot be read, or asks for what this trainer does not do.
+    """
+    found = read_mmrotate_config(path, len(classes))
+    return Plan(
+        recipe=path.stem,
+        angle=found.angle,
+        classes=tuple(classes),
+        model=_plain(found.model),
+        own_model=True,
+        transforms=_plain(geometric(found.pipeline)),
+        optimizer=_plain(found.optimizer),
+        **found.schedule,
+    )
+
+
+def override(plan: Plan, assignments: Sequence[str]) -> Plan:
+    """``plan`` with ``key=value`` assignments; values are YAML, keys may be dotted paths into dicts and lists.
+
+    Raises:
+        ConfigError: an assignment without ``=``, with an unknown key or a value that makes no sense.
+    """
+    values = plan.to_dict()
+    for text in assignments:
+        key, equals, raw = text.partition("=")
+        if not equals:
+            raise ConfigError(f"-o {text}: write key=value, such as -o optimizer.weight_decay=0.01")
+        try:
+            _assign(values, key.strip().split("."), yaml.safe_load(raw), text)
+        except yaml.YAMLError:
+            raise ConfigError(f"-o {text}: the value is not YAML: quote it") from None
+        values["own_model"] |= key.startswith("model.") and not key.startswith("model.train_cfg.")
+    try:
+        return Plan.from_dict(values)
+    except TypeError as error:
+        raise ConfigError(f"-o {' -o '.join(assignments)}: {error}") from None
+
+
+def _assign(node: Any, path: list[str], value: Any, text: str) -> None:  # noqa: ANN401
+    for depth, key in enumerate(path):
+        index: Any = int(key) if isinstance(node, list) and key.isdigit() else key
+        known = range(len(node)) if isinstance(node, list) else node if isinstance(node, dict) else ()
+        # mm* modules take arguments that their configs do not spell out
+        optional = path[0] in ("model", "optimizer") and depth == len(path) - 1 > 0 and isinstance(node, dict)
+        if index not in known and not optional:
+            near = difflib.get_close_matches(key, [str(name) for name in known], 1, 0.5)
+            names = f"did you mean {near[0]}?" if near else f"known are {', '.join(map(str, known)) or 'none'}"
+            raise ConfigError(f"-o {text}: there is no {'.'.join(path[: depth + 1])}: {names}")
+        if depth < len(path) - 1:
+            node = node[index]
+        else:
+            if isinstance(value, str) and isinstance(node.get(index) if isinstance(node, dict) else None, float):
+                value = float(value)  # YAML takes 1e-4 for a word
+            node[index] = value
+
+
+def scaled(plan: Plan, name: str, devices: int) -> Plan:
+    """The plan of recipe ``name`` with its learning rate scaled to the global batch of ``devices`` devices."""
+    factor = plan.batch * plan.accumulate * devices / get_recipe(name).batch
+    return replace(plan, optimizer={**plan.optimizer, "lr": plan.optimizer["lr"] * factor})
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """``value`` with mmcv's dicts and tuples as dicts and lists, which YAML and JSON keep."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

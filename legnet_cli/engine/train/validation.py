@@ -1,0 +1,77 @@
+"""Evaluation between epochs: the model as it would be used, measured as ``legnet eval`` does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from legnet_cli.detectors.loader import build_detector
+from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
+from legnet_cli.engine.eval.measure import measure
+from legnet_cli.engine.eval.predictions import Found
+from legnet_cli.engine.eval.run import select_classes
+from legnet_cli.engine.eval.search import SearchPlan, plan_shapes, search
+from legnet_cli.engine.eval.truth import EvalSet, Source, load_truth
+from legnet_cli.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean average precisions (VOC07) over the classes that have objects, and AP at 0.5 of each class."""
+
+    map50: float
+    map: float
+    ap50: dict[str, float]
+
+
+class Validation:
+    """The images of a split and their objects.
+
+    Raises:
+        DataError: labels or images cannot be used.
+    """
+
+    def __init__(self, source: Source, classes: tuple[str, ...], plan: SearchPlan) -> None:
+        self._classes, self._plan = classes, plan
+        self.truth: EvalSet = load_truth(source)
+        if unknown := [name for name in self.truth.classes if name not in classes]:
+            raise DataError(f"{source.data}: objects of {', '.join(unknown)} to evaluate, but not to train on")
+        self._shapes = plan_shapes(self.truth, plan)
+
+    def find(
+        self, state: dict[str, Tensor], card: ModelCard, device: torch.device, rank: int = 0, processes: int = 1
+    ) -> Found:
+        """What the weights ``state`` find in every ``processes``-th image, from number ``rank`` on."""
+        detector = build_detector(Checkpoint(state, card), device)
+        mine = [i for i, frame in enumerate(self.truth.frames) if frame.image % processes == rank]
+        part = replace(self.truth, frames=tuple(self.truth.frames[i] for i in mine))
+        return search(part, [self._shapes[i] for i in mine], detector, self._plan, None, lambda count: None)
+
+    def score(self, found: Sequence[Found]) -> Score:
+        """How good the predictions are that ``len(found)`` processes found, in the order of their ranks."""
+        images = tuple(found[i % len(found)].images[i] for i in range(len(self.truth.names)))
+        whole = replace(found[0], images=images)
+        truths, predictions = select_classes(self.truth, whole, self._classes)
+        result = measure(predictions, truths, self._classes).to_dict()
+        ap = {name: value for name, value in result["ap"]["voc07"]["0.50"].items() if value is not None}
+        summary = result["summary"]["voc07"]
+        return Score(summary["mAP50"] or 0.0, summary["mAP50:95"] or 0.0, ap)
+
+
+def open_validation(
+    data: Path, split: str, classes: tuple[str, ...], plan: SearchPlan, *, labels: str | None, skip_bad: bool
+) -> Validation:
+    """The validation images of the dataset at ``data``."""
+    level = logging.getLogger("legnet_cli.engine.eval.truth")
+    before, level.disabled = level.disabled, True  # doubts about the labels were told when they were first read
+    try:
+        return Validation(Source(data, split, labels, None, skip_bad), classes, plan)
+    finally:
+        level.disabled = before

@@ -1,0 +1,234 @@
+"""The fast path of Oriented R-CNN gives mmrotate's boxes, whatever the size, batch or precision."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from legnet_cli.backbones.legnet import LEGNet
+from legnet_cli.backbones.unravelnet import UnravelNet
+from legnet_cli.detectors.fast import parts
+from legnet_cli.detectors.fast.fold import fold_norms, regroup, scale_input
+from legnet_cli.detectors.fast.oriented_rcnn import STD, Found, OrientedRCNN
+from legnet_cli.detectors.mmrotate.build import MMRotateDetector, build_mmrotate
+from legnet_cli.detectors.mmrotate.door import import_mm
+from legnet_cli.detectors.weights.recipes import get_recipe, model_config
+from legnet_cli.errors import CheckpointError
+from legnet_cli.ops.iou import rotated_iou
+
+CPU = torch.device("cpu")
+CLASSES = 5
+GOLDEN = Path(__file__).parents[3].parent / "shared" / "golden"
+State = dict[str, Tensor]
+
+
+def fill(name: str, like: Tensor) -> Tensor:
+    """Values that depend on name and shape alone and keep the signal's scale, with many confident boxes."""
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    noise = torch.randn(like.shape, generator=generator)
+    if name.endswith("running_var"):
+        return 0.5 + torch.rand(like.shape, generator=generator)
+    if like.ndim > 1:
+        gain = 5.0 if "fc_cls" in name else 0.3 if "reg" in name else 1.0
+        return noise * gain * like[0].numel() ** -0.5
+    return 0.6 + 0.1 * noise if name.endswith("weight") else 0.05 * noise
+
+
+def randomise(model: nn.Module) -> State:
+    state = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    state = {k: fill(k, v) for k, v in state.items()}
+    model.load_state_dict(state, strict=False)
+    return state
+
+
+def images(count: int, height: int, width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand(count, 3, height // 8, width // 8, generator=generator)
+    smooth = nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+    return (smooth * 255).byte().permute(0, 2, 3, 1).contiguous()
+
+
+@pytest.fixture(scope="module")
+def weights() -> State:
+    return randomise(build_mmrotate(model_config(get_recipe("oriented-rcnn/legnet-nano"), CLASSES)))
+
+
+def fast(state: State, **options: Any) -> OrientedRCNN:
+    config = model_config(get_recipe("oriented-rcnn/legnet-nano"), CLASSES)
+    return OrientedRCNN(config, state, device="cpu", **options)
+
+
+def partners(found: Found, others: Found, iou: float, gap: float) -> float:
+    """Share of ``found`` that has a box of the same class, nearly the same shape and score among ``others``."""
+    near = rotated_iou(found[0], others[0]) > iou
+    near &= found[2][:, None] == others[2]
+    near &= (found[1][:, None] - others[1]).abs() < gap
+    return float(near.any(1).float().mean())
+
+
+@pytest.mark.parametrize(("count", "height", "width"), [(1, 160, 192), (2, 100, 75)], ids=["whole", "padded"])
+def test_boxes_are_those_of_mmrotate(weights, count, height, width):
+    batch = images(count, height, width)
+    slow = MMRotateDetector(model_config(get_recipe("oriented-rcnn/legnet-nano"), CLASSES), weights, device=CPU)
+    for got, want in zip(fast(weights).detect(batch), slow.detect(batch), strict=True):
+        other = torch.from_numpy(want.boxes).float(), torch.from_numpy(want.scores), torch.from_numpy(want.labels)
+        assert len(want) > 20
+        assert abs(len(got[0]) - len(want)) <= 0.02 * len(want)
+        assert partners(got, other, 0.99, 1e-3) > 0.98
+        assert partners(other, got, 0.99, 1e-3) > 0.98
+
+
+@pytest.mark.parametrize("winograd", [False, True], ids=["direct", "winograd"])
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        ("orcnn_legnet_tiny_dota10_test_ss_e36", "oriented-rcnn/legnet-tiny"),
+        ("ORCNN_unravelnet_tiny_fpn_le90_dota10val_ss_e36", "oriented-rcnn/unravelnet-tiny"),
+    ],
+)
+def test_boxes_are_those_of_the_reference(name, recipe, winograd):
+    if not (GOLDEN / "fill.py").exists():
+        pytest.skip("reference outputs are not here")
+    spec = importlib.util.spec_from_file_location("fill", GOLDEN / "fill.py")
+    filler = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(filler)
+    shapes = json.loads((GOLDEN / f"{name}.json").read_text())["shapes"]
+    skipped = (".LFEA.block.", ".BGA.block.", "num_batches_tracked")
+    shapes = {k: s for k, s in shapes.items() if not any(part in k for part in skipped)}
+    state = {k: torch.from_numpy(np.asarray(filler.fill(k, s))).reshape(s) for k, s in shapes.items()}
+    model = OrientedRCNN(model_config(get_recipe(recipe), 15), state, device="cpu")
+    if winograd:
+        model.use_winograd()
+    got = model.detect(torch.from_numpy(filler.image())[None])[0]
+    stored = np.load(GOLDEN / f"{name}.npz")
+    rows = [torch.from_numpy(stored[f"c{i}"]).float() for i in range(15)]
+    every = torch.cat(rows)
+    want = every[:, :5], every[:, 5], torch.repeat_interleave(torch.arange(15), torch.tensor([len(r) for r in rows]))
+    sure = want[1] > 0.1
+    assert partners((want[0][sure], want[1][sure], want[2][sure]), got, 0.95, 0.01) > 0.99
+    sure = got[1] > 0.1
+    assert partners((got[0][sure], got[1][sure], got[2][sure]), want, 0.95, 0.01) > 0.99
+
+
+def test_a_batch_equals_its_images(weights):
+    model, batch = fast(weights), images(2, 96, 128)
+    for image, together in zip(batch, model.detect(batch), strict=True):
+        alone = model.detect(image[None])[0]
+        assert len(alone[0]) == len(together[0]) > 0
+        for a, b in zip(alone, together, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_results_are_ranked_le90_and_limited(weights):
+    boxes, scores, labels = fast(weights, score_threshold=0.2, max_detections=7).detect(images(1, 96, 96))[0]
+    assert boxes.shape == (7, 5)
+    assert boxes.dtype == scores.dtype == torch.float32
+    assert labels.dtype == torch.int64
+    assert (scores > 0.2).all()
+    assert (scores.diff() <= 0).all()
+    assert (boxes[:, 2] >= boxes[:, 3]).all()
+    assert (boxes[:, 4].abs() <= np.pi / 2 + 1e-6).all()
+    every = fast(weights, score_threshold=0.2).detect(images(1, 96, 96))[0]
+    assert torch.equal(every[0][:7], boxes)
+
+
+@pytest.mark.parametrize("threshold", [0.05, 1.0])
+def test_a_flat_image_and_no_boxes(weights, threshold):
+    boxes, scores, labels = fast(weights, score_threshold=threshold).detect(torch.zeros(1, 64, 64, 3).byte())[0]
+    assert boxes.isfinite().all()
+    assert len(boxes) == len(scores) == len(labels)
+    assert threshold < 1 or len(boxes) == 0
+
+
+def test_broken_weights_find_nothing_but_do_not_crash(weights):
+    state = {k: torch.full_like(v, torch.nan) if "rpn_cls" in k else v for k, v in weights.items()}
+    assert len(fast(state).detect(images(1, 64, 64))[0][0]) == 0
+
+
+def test_bf16_features_are_close_and_boxes_float32(weights):
+    half, full, image = fast(weights, precision="bf16"), fast(weights), images(1, 96, 128)
+    with torch.inference_mode():
+        levels, _ = half.dense(half.prepare(image))
+        for got, want in zip(levels, full.dense(full.prepare(image))[0], strict=True):
+            assert got.dtype == torch.bfloat16
+            assert (got - want).norm() < 0.1 * want.norm()
+    found = half.detect(image)[0]
+    assert len(found[0]) > 20
+    assert found[0].dtype == found[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize("fault", ["missing", "misshapen"])
+def test_unfit_weights_are_refused(weights, fault):
+    state = dict(weights)
+    name = "rpn_head.rpn_cls.weight"
+    state = {k: v for k, v in state.items() if k != name} if fault == "missing" else state | {name: torch.zeros(1)}
+    with pytest.raises(CheckpointError, match="rpn_cls"):
+        fast(state)
+
+
+@pytest.mark.parametrize("cls", [LEGNet, UnravelNet])
+def test_rewritten_backbones_give_the_same_features(cls):
+    model = cls(16, (1, 1, 1, 1)).eval().requires_grad_(False)
+    randomise(model)
+    x = torch.randn(2, 3, 97, 128, generator=torch.Generator().manual_seed(0))
+    want = model(x / torch.tensor(STD).view(3, 1, 1))
+    fold_norms(model)
+    regroup(model)
+    scale_input(model, 1 / torch.tensor(STD))
+    left = [name for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(left) <= 13, left
+    for a, b in zip(model(x), want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_merged_pyramid_levels_are_exact_up_to_the_border():
+    torch.manual_seed(0)
+    neck = parts.FPN((4, 8, 16, 32), 64, 5).requires_grad_(False)
+    maps = [torch.randn(2, 4 * 2**i, 48 // 2**i, 32 // 2**i) for i in range(4)]
+    want = neck(maps)
+    neck.merge_levels()
+    assert set(neck.merged) == {"0", "1", "2"}
+    for a, b in zip(neck(maps), want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_box_arithmetic_is_that_of_mmrotate():
+    import_mm()
+    from mmdet.core.anchor import AnchorGenerator
+    from mmrotate.core import obb2xyxy
+    from mmrotate.core.bbox.coder import DeltaXYWHAOBBoxCoder, MidpointOffsetCoder
+
+    torch.manual_seed(0)
+    grid = {"scales": [4.0, 8.0], "ratios": [0.5, 1.0, 2.0]}
+    anchors = AnchorGenerator(strides=[16], **grid).grid_priors([(3, 5)], device="cpu")[0]
+    centre, size = parts.anchor_boxes(torch.arange(len(anchors)), 5, 16, **grid)
+    torch.testing.assert_close(torch.cat([centre - size / 2, centre + size / 2], 1), anchors)
+
+    # a corner of the upright box would leave a rectangle without height
+    offsets = torch.randn(len(anchors), 6) * torch.tensor([1, 1, 1, 1, 0.15, 0.15])
+    boxes = MidpointOffsetCoder(angle_range="le90").decode(anchors, offsets)
+    got = parts.decode_midpoint_offsets(centre, size, offsets)
+    assert rotated_iou(got, boxes, aligned=True).min() > 0.9999
+    torch.testing.assert_close(parts.bounds(boxes), obb2xyxy(boxes, "le90"))
+
+    offsets = torch.randn(len(boxes), 5)
+    coder = DeltaXYWHAOBBoxCoder(angle_range="le90", edge_swap=True, proj_xy=True)
+    torch.testing.assert_close(
+        parts.decode_box_offsets(boxes, offsets, 40, 60), coder.decode(boxes, offsets, max_shape=(40, 60))
+    )
+
+
+def test_starts_without_mmrotate():
+    code = (
+        "import sys, legnet_cli.detectors.fast.oriented_rcnn as _; print(sorted({'mmcv', 'mmdet'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,112 @@
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from legnet_cli.detectors.mmrotate import door
+from legnet_cli.detectors.mmrotate.door import import_mm, load_config
+from legnet_cli.errors import ConfigError, DependencyError
+
+STOCK = [
+    "oriented_rcnn_r50_fpn_1x_dota_le90",
+    "roi_trans_r50_fpn_1x_dota_le90",
+    "rotated_faster_rcnn_r50_fpn_1x_dota_le90",
+    "rotated_fcos_r50_fpn_1x_dota_le90",
+    "s2anet_r50_fpn_1x_dota_le135",
+    "r3det_r50_fpn_1x_dota_oc",
+]
+SIDE = 64
+META = {
+    "img_shape": (SIDE, SIDE, 3),
+    "ori_shape": (SIDE, SIDE, 3),
+    "pad_shape": (SIDE, SIDE, 3),
+    "scale_factor": np.ones(4, np.float32),
+    "flip": False,
+}
+
+
+def small_detector(stock):
+    """A stock detector with a thin backbone, and few candidates so that it is quick."""
+    import_mm()
+    from mmcv import Config, ConfigDict
+    from mmrotate.models import build_detector
+
+    model = load_config(stock).model
+    model.pop("pretrained", None)
+    model.pop("backbone")
+    backbone = {"type": "ResNet", "depth": 18, "base_channels": 8, "out_indices": (0, 1, 2, 3)}
+    few = {"nms_pre": 100, "max_per_img": 50}
+    changes = {"backbone": backbone, "neck": {"in_channels": [8, 16, 32, 64]}, "test_cfg": {"nms_pre": 100}}
+    if "rpn" in model.test_cfg:
+        changes |= {"test_cfg": {"rpn": few}, "train_cfg": {"rpn_proposal": few}}
+    torch.manual_seed(0)
+    return build_detector(ConfigDict(Config._merge_a_into_b(changes, model)))
+
+
+@pytest.mark.filterwarnings("ignore:::(mmcv|mmdet|mmrotate|torch)")
+@pytest.mark.parametrize("stock", STOCK)
+def test_every_detector_trains_and_predicts(stock):
+    detector = small_detector(stock).train()
+    images = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    boxes = [torch.tensor([[20.0, 25, 24, 10, 0.3], [44, 40, 16, 14, 0.9]]), torch.tensor([[30.0, 30, 40, 20, 1.2]])]
+    losses = detector.forward_train(images, [META, META], boxes, [torch.tensor([1, 3]), torch.tensor([0])])
+    total, _ = detector._parse_losses(losses)
+    total.backward()
+    assert total.isfinite()
+    gradients = [p.grad for p in detector.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    # the loss reaches the first layer, through every operator
+    assert detector.backbone.conv1.weight.grad.any()
+
+    with torch.no_grad():
+        (found,) = detector.eval().simple_test(images[:1], [META])
+    assert len(found) == 15
+    for of_class in found:
+        assert of_class.shape[1] == 6
+        assert np.isfinite(of_class).all()
+
+
+def test_nothing_stays_of_the_stand_ins():
+    import_mm()
+    for name in ("torchvision", "e2cnn"):
+        module = sys.modules.get(name)
+        assert module is None or module.__file__
+        importlib.util.find_spec(name)  # does not raise, whether it is installed or not
+
+
+def test_redet_says_why_it_cannot_be_built():
+    import_mm()
+    from mmrotate.models import build_detector
+
+    model = load_config("redet_re50_refpn_1x_dota_le90").model
+    with pytest.raises(DependencyError, match="e2cnn"):
+        build_detector(model)
+
+
+def test_configurations_are_read_without_mmrotate():
+    code = (
+        "import sys; from legnet_cli.detectors.mmrotate.door import load_config;"
+        f"assert load_config({STOCK[0]!r}).model.type == 'OrientedRCNN';"
+        "assert not {'mmrotate', 'mmdet'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "error::ResourceWarning", "-c", code], check=True)
+
+
+def test_unknown_configuration():
+    with pytest.raises(ConfigError, match="no configuration yolo: choose a file name under"):
+        load_config("yolo")
+
+
+@pytest.mark.parametrize("error", [ImportError("No module named 'mmdet'"), AssertionError("MMCV==1.0\nis used")])
+def test_a_package_that_cannot_be_imported_comes_with_the_line_to_mend_it(monkeypatch, error):
+    def fail(name):
+        raise error
+
+    monkeypatch.setattr(door.importlib, "import_module", fail)
+    with pytest.raises(
+        DependencyError, match=r"^mmcv cannot be loaded \(.*\): run echo .*pip install .* mmrotate==0.3.4$"
+    ):
+        import_mm.__wrapped__()

@@ -1,0 +1,388 @@
+"""Weight files of every layout, and what is refused."""
+
+import json
+import os
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from legnet_cli.detectors.weights.checkpoint import ModelCard, check_state, read_checkpoint, save_checkpoint
+from legnet_cli.detectors.weights.recipes import DATASETS
+from legnet_cli.errors import CheckpointError, DataError
+
+CLASSES = ("ship", "plane", "car")
+LEGNET_TINY = {"Stem.LoG.conv_init.weight": (8, 3, 7, 7)}
+UNRAVEL_SMALL = {"Stem.proj.weight": (64, 3, 4, 4)}
+LFEA = "stages.0.blocks.0.LFEA.conv2d.0.weight"
+
+
+def tensors(shapes: dict[str, tuple[int, ...]], prefix: str = "") -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return {prefix + name: torch.randn(shape) for name, shape in shapes.items()}
+
+
+def oriented_rcnn(backbone: dict[str, tuple[int, ...]] = LEGNET_TINY, classes: int = 3) -> dict[str, Tensor]:
+    """The few tensors by which a file of Oriented R-CNN is known."""
+    heads = {
+        "neck.lateral_convs.0.conv.weight": (256, 32, 1, 1),
+        "rpn_head.rpn_cls.weight": (3, 256, 1, 1),
+        "rpn_head.rpn_reg.weight": (18, 256, 1, 1),
+        "roi_head.bbox_head.fc_cls.weight": (classes + 1, 16),
+    }
+    return tensors({LFEA: (32, 32, 3, 3), **backbone}, "backbone.") | tensors(heads)
+
+
+class NumpyOneScalar:
+    """A float64 pickled under numpy 1's or 2's module name, whichever this numpy has not."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        function, values = np.float64(0.25).__reduce__()
+        return function, values
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch pwned",)
+
+
+def save(content: object, path: Path, **options: Any) -> Path:
+    torch.save(content, path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: OrderedDict(s),
+        lambda s: {"state_dict": s, "optimizer": {"state": {0: {"step": torch.ones(1)}}}},
+        lambda s: {"model": s, "epoch": 3},
+        lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}},
+        lambda s: {"state_dict": {k: v.half().float() if v.numel() < 0 else v for k, v in s.items()}},
+        lambda s: s | {k.replace("conv2d", "block"): v for k, v in s.items()},
+        lambda s: s | {"backbone.norm0.num_batches_tracked": torch.tensor(7)},
+        lambda s: s | {"ema_backbone_norm0_weight": torch.ones(2)},
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_layouts(tmp_path: Path, wrap: Any, zipped: bool) -> None:
+    state = oriented_rcnn()
+    path = save(wrap(state), tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    found = read_checkpoint(path, CLASSES)
+    assert set(found.state) == set(state)
+    assert all(torch.equal(found.state[name], tensor) for name, tensor in state.items())
+    assert found.card == ModelCard("w", "oriented-rcnn/legnet-tiny", CLASSES)
+
+
+HEADS: dict[str, dict[str, tuple[int, ...]]] = {
+    "roi-transformer": {"roi_head.bbox_head.0.fc_cls.weight": (4, 8), "roi_head.bbox_head.1.fc_cls.weight": (4, 8)},
+    "rotated-faster-rcnn": {
+        "rpn_head.rpn_cls.weight": (3, 8, 1, 1),
+        "rpn_head.rpn_reg.weight": (12, 8, 1, 1),
+        "roi_head.bbox_head.fc_cls.weight": (4, 8),
+    },
+    "rotated-fcos": {"bbox_head.conv_cls.weight": (3, 8, 3, 3)},
+    "s2anet": {"fam_head.retina_cls.weight": (3, 8, 1, 1), "odm_head.odm_cls.weight": (3, 8, 3, 3)},
+    "r3det": {"bbox_head.retina_cls.weight": (27, 8, 3, 3), "refine_head.0.retina_cls.weight": (3, 8, 3, 3)},
+}
+
+
+@pytest.mark.parametrize("detector", HEADS)
+def test_the_recipe_is_read_off_the_tensors(tmp_path: Path, detector: str) -> None:
+    state = tensors(UNRAVEL_SMALL, "backbone.") | tensors(HEADS[detector])
+    card = read_checkpoint(save(state, tmp_path / "w.pth")).card
+    assert (card.recipe, len(card.classes)) == (f"{detector}/unravelnet-small", 3)
+
+
+@pytest.mark.parametrize(
+    ("meta", "count", "classes", "recipe"),
+    [
+        ({"CLASSES": CLASSES}, 3, CLASSES, ""),
+        ({"CLASSES": list(CLASSES)}, 3, CLASSES, ""),
+        ({"CLASSES": None}, 15, DATASETS["dota10"].classes, ""),
+        ({}, 16, DATASETS["dota15"].classes, "@dota15"),
+        ({}, 37, DATASETS["fair1m"].classes, "@fair1m"),
+        ({"CLASSES": CLASSES}, 15, DATASETS["dota10"].classes, ""),  # a wrong list is no help
+        ({}, 3, ("class_0", "class_1", "class_2"), ""),
+        ({}, 1, ("class_0",), ""),
+    ],
+)
+def test_class_names(tmp_path: Path, meta: dict[str, Any], count: int, classes: tuple[str, ...], recipe: str) -> None:
+    path = save({"meta": meta, "state_dict": oriented_rcnn(classes=count)}, tmp_path / "w.pth")
+    card = read_checkpoint(path).card
+    assert (card.classes, card.recipe) == (classes, f"oriented-rcnn/legnet-tiny{recipe}")
+
+
+def test_the_dataset_sets_the_tiles(tmp_path: Path) -> None:
+    card = read_checkpoint(save(oriented_rcnn(classes=37), tmp_path / "w.pth")).card
+    assert (card.tile, card.overlap) == (1024, 500)
+
+
+def test_guessed_class_names_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_checkpoint(save(oriented_rcnn(classes=20), tmp_path / "w.pth"))
+    assert "w.pth names none of its 20 classes: taking those of DIOR-R" in caplog.text
+
+
+def test_meta_of_mmcv_loads(tmp_path: Path) -> None:
+    meta = {
+        "CLASSES": CLASSES,
+        "PALETTE": [(1, 2, 3)],
+        "config": "model = dict(type='OrientedRCNN')\n",
+        "seed": np.int64(3),
+        "hook_msgs": {"best_score": np.float64(0.79), "map": np.float32(0.5), "ok": np.bool_(True)},
+        "table": np.arange(3.0),
+        "names": np.array(["a", "bc"]),
+    }
+    path = save({"meta": meta, "state_dict": oriented_rcnn()}, tmp_path / "w.pth")
+    assert read_checkpoint(path).card.classes == CLASSES
+
+
+@pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
+def test_numpy_scalars_of_either_numpy_load(tmp_path: Path, module: bytes) -> None:
+    path = save(
+        {"meta": {"CLASSES": CLASSES, "loss": np.float64(1)}, "state_dict": oriented_rcnn()}, tmp_path / "w.pth"
+    )
+    renamed = tmp_path / "renamed.pth"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(renamed, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name.endswith("data.pkl"):
+                assert re.search(rb"c(numpy\._?core\.multiarray)\nscalar", content)
+                content = re.sub(rb"c(numpy\._?core\.multiarray)\nscalar", b"c" + module + b"\nscalar", content)
+            new.writestr(name, content)
+    assert read_checkpoint(renamed).card.classes == CLASSES
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("place", ["meta", "optimizer"])
+def test_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool, place: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = {place: {"x": Malicious()}, "state_dict": oriented_rcnn()}
+    path = save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(
+        CheckpointError, match=r"w\.pth: refused, it needs (posix|nt)\.system: loading it would run code"
+    ):
+        read_checkpoint(path)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_what_may_be_unpickled_is_not_widened_for_others(tmp_path: Path) -> None:
+    before = set(torch.serialization.get_safe_globals())
+    read_checkpoint(save(oriented_rcnn(), tmp_path / "w.pth"), CLASSES)
+    assert set(torch.serialization.get_safe_globals()) == before
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def spoil(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[30:2000] = bytes(1970)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".legacy", ".safetensors"])
+@pytest.mark.parametrize("harm", [cut, spoil])
+def test_damaged_files(tmp_path: Path, suffix: str, harm: Any) -> None:
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".safetensors":
+        save_checkpoint(path, oriented_rcnn(), ModelCard("m", "oriented-rcnn/legnet-tiny", CLASSES))
+    else:
+        save(oriented_rcnn(), path, _use_new_zipfile_serialization=suffix == ".pth")
+    harm(path)
+    with pytest.raises(CheckpointError, match=r"damaged|no weight file") as caught:
+        read_checkpoint(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"<!DOCTYPE html><html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (bytes(range(200, 256)), "is no weight file"),
+        (pickle.dumps([1, 2]), "damaged, truncated or no PyTorch"),
+    ],
+)
+def test_files_of_another_kind(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(path)
+
+
+def test_a_zip_of_something_else(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as file:
+        file.writestr("a.txt", "hello")
+    with pytest.raises(CheckpointError, match="no PyTorch weight file"):
+        read_checkpoint(tmp_path / "w.pth")
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nope\.pth: no such file"):
+        read_checkpoint(tmp_path / "nope.pth")
+    with pytest.raises(CheckpointError, match=r"is a folder|cannot read it"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([torch.ones(1)], "holds a list, not a state dict"),
+        ({"epoch": 3}, "holds no tensors"),
+        ({"state_dict": {}}, "holds no tensors"),
+        (tensors(LEGNET_TINY), "holds only a legnet-tiny backbone"),
+        ({"model": tensors({**UNRAVEL_SMALL, "head.weight": (1000, 8)})}, "holds only a unravelnet-small backbone"),
+        (tensors(LEGNET_TINY, "backbone."), "holds only a legnet-tiny backbone"),
+        ({"backbone.conv1.weight": torch.ones(64, 3, 7, 7)}, "no LEGNet or UnravelNet of a known size"),
+        (tensors({"Stem.proj.weight": (48, 3, 4, 4)}, "backbone."), "no LEGNet or UnravelNet of a known size"),
+        (
+            tensors(LEGNET_TINY, "backbone.") | tensors({"bbox_head.retina_cls.weight": (9, 8, 3, 3)}),
+            "detection head is of no known recipe",
+        ),
+        (
+            oriented_rcnn() | {f"backbone.{LFEA}".replace("conv2d", "block"): torch.ones(32, 32, 3, 3)},
+            "two different tensors for .*LFEA.conv2d.0.weight",
+        ),
+        (oriented_rcnn() | {"neck.x.bias": torch.tensor([1.0, float("nan")])}, "NaN or infinite values in neck.x.bias"),
+    ],
+)
+def test_tensors_that_are_no_detector(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(save(content, tmp_path / "w.pth"))
+
+
+def test_class_names_must_be_as_many_as_the_outputs(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="tells 3 classes apart, but 2 class names were given"):
+        read_checkpoint(save(oriented_rcnn(), tmp_path / "w.pth"), ("a", "b"))
+
+
+CARD = ModelCard(
+    *("my ships", "oriented-rcnn/legnet-tiny", CLASSES),
+    **{"tile": 512, "overlap": 64, "gsd": 0.3, "stretch": "2,98", "licence": "MIT", "data_sha256": "ab" * 32},
+)
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    state, path = oriented_rcnn(), tmp_path / "w.safetensors"
+    shared = state["rpn_head.rpn_cls.weight"]
+    state |= {
+        "neck.a.weight": shared,
+        "neck.b.weight": shared.permute(1, 0, 2, 3),
+        "norm.num_batches_tracked": torch.ones(()),
+    }
+    save_checkpoint(path, state, CARD)
+    found = read_checkpoint(path)
+    assert found.card == CARD
+    del state["norm.num_batches_tracked"]
+    assert set(found.state) == set(state)
+    assert all(torch.equal(found.state[name], tensor) for name, tensor in state.items())
+    first = path.read_bytes()
+    save_checkpoint(path, found.state, found.card)
+    assert path.read_bytes() == first
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_halves_are_read_as_float32(tmp_path: Path) -> None:
+    path = save({name: tensor.half() for name, tensor in oriented_rcnn().items()}, tmp_path / "w.pth")
+    assert {tensor.dtype for tensor in read_checkpoint(path, CLASSES).state.values()} == {torch.float32}
+
+
+def test_safetensors_without_a_card(tmp_path: Path) -> None:
+    save_file(oriented_rcnn(), tmp_path / "w.safetensors")
+    assert read_checkpoint(tmp_path / "w.safetensors").card.recipe == "oriented-rcnn/legnet-tiny"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "made by a newer legnet"),
+        (
+            {"recipe": "r3det/legnet-tiny"},
+            "its card says r3det/legnet-tiny, its tensors are of oriented-rcnn/legnet-tiny",
+        ),
+        ({"recipe": "nonsense"}, "card is damaged"),
+        ({"classes": None}, "card is damaged"),
+        ({"classes": ["a"]}, "tells 3 classes apart, but 1"),
+        ({"classes": [1, 2, 3]}, "class names"),
+        ({"later": "field"}, None),
+    ],
+)
+def test_cards_that_do_not_fit(tmp_path: Path, change: dict[str, Any], message: str | None) -> None:
+    card = {"version": 1, "name": "m", "recipe": "oriented-rcnn/legnet-tiny", "classes": CLASSES, **change}
+    save_file(oriented_rcnn(), tmp_path / "w.safetensors", {"legnet": json.dumps(card)})
+    if message is None:
+        assert read_checkpoint(tmp_path / "w.safetensors").card.name == "m"
+        return
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(tmp_path / "w.safetensors")
+
+
+def test_saving_fails_whole(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        save_checkpoint(tmp_path / "file" / "w.safetensors", oriented_rcnn(), CARD)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_saving_in_half_precision(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "w.safetensors", oriented_rcnn(), CARD)
+    save_checkpoint(tmp_path / "h.safetensors", oriented_rcnn(), CARD, torch.float16)
+    whole, half = (read_checkpoint(tmp_path / name).state for name in ("w.safetensors", "h.safetensors"))
+    assert (tmp_path / "h.safetensors").stat().st_size < 0.55 * (tmp_path / "w.safetensors").stat().st_size
+    assert all(half[name].dtype == torch.float32 for name in half)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(half[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_values_beyond_half_precision_stay_whole(tmp_path: Path) -> None:
+    state = oriented_rcnn()
+    name = next(iter(state))
+    state[name] = state[name] + 123456.0
+    save_checkpoint(tmp_path / "h.safetensors", state, CARD, torch.float16)
+    torch.testing.assert_close(read_checkpoint(tmp_path / "h.safetensors").state[name], state[name], rtol=0, atol=0)
+
+
+def test_every_mismatch_is_named() -> None:
+    expected = {"a": torch.ones(2), "b": torch.ones(3), "c": torch.ones(4), "bn.num_batches_tracked": torch.ones(())}
+    check_state({"a": torch.ones(2), "b": torch.ones(3), "c": torch.ones(4)}, expected, "w.pth")
+    state = {"a": torch.ones(5), **{f"extra{i}": torch.ones(1) for i in range(5)}}
+    with pytest.raises(CheckpointError) as caught:
+        check_state(state, expected, "w.pth")
+    assert str(caught.value) == (
+        "w.pth: tensors do not fit: 2 missing (b, c); 5 unexpected (extra0, extra1, extra2, …); "
+        "1 of another shape (a [5] for [2])"
+    )
+
+
+GOLDEN = Path(__file__).parents[3].parent / "shared" / "golden"
+
+
+@pytest.mark.parametrize(
+    ("reference", "recipe"),
+    [
+        ("orcnn_legnet_tiny_dota10_test_ss_e36", "oriented-rcnn/legnet-tiny"),
+        ("ORCNN_unravelnet_tiny_fpn_le90_dota10val_ss_e36", "oriented-rcnn/unravelnet-tiny"),
+    ],
+)
+def test_names_of_the_reference(tmp_path: Path, reference: str, recipe: str) -> None:
+    if not GOLDEN.is_dir():
+        pytest.skip("no reference data")
+    shapes = json.loads((GOLDEN / f"{reference}.json").read_text())["shapes"]
+    # one stored value a tensor: the layout is what matters here
+    state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+    found = read_checkpoint(save({"meta": {}, "state_dict": state}, tmp_path / "w.pth"))
+    assert (found.card.recipe, len(found.card.classes)) == (recipe, 15)
+    assert not any(re.search(r"(LFEA|BGA)\.block", name) for name in found.state)

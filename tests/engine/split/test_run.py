@@ -1,0 +1,332 @@
+"""Splitting datasets: mmrotate's tiles, every layout, nothing lost, the same result however it is made."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from legnet_cli.boxes import boxes_to_polygons
+from legnet_cli.commands.console import report_errors
+from legnet_cli.commands.split import split as command
+from legnet_cli.data.datasets import load_dataset
+from legnet_cli.data.labels import LabelError
+from legnet_cli.data.png import TileEncoder
+from legnet_cli.engine.convert import ConvertConfig, convert
+from legnet_cli.engine.split import SplitConfig, split
+from legnet_cli.engine.split.draft import draft_place
+from legnet_cli.errors import ConfigError, DataError
+
+SHARED = Path(__file__).parents[3].parent / "shared" / "data"
+
+
+def run(src, out, **options):
+    return split(SplitConfig(Path(src), Path(out), **{"tile": 64, "overlap": 16, "workers": 2} | options))
+
+
+def write_image(path, size, seed=0, channels=3):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (size[1], size[0], channels) if channels > 1 else (size[1], size[0])
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    _, data = cv2.imencode(path.suffix.lower(), pixels)
+    path.write_bytes(data.tobytes())
+
+
+def write_labels(path, size, count, seed=0):
+    rng = np.random.default_rng(seed)
+    boxes = [
+        *rng.uniform(0, size[0], (1, count)),
+        *rng.uniform(0, size[1], (1, count)),
+        *rng.uniform(4, 30, (2, count)),
+    ]
+    quads = boxes_to_polygons(np.stack([*boxes, rng.uniform(-1.5, 1.5, count)], 1)).round(1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        f"{' '.join(map(str, quad))} {rng.choice(['plane', 'ship'])} {rng.integers(2)}\n"
+        for quad in quads.reshape(-1, 8)
+    ]
+    path.write_text("imagesource:GF2\ngsd:0.5\n" + "".join(lines), encoding="utf-8")
+
+
+IMAGES = {"P1.png": (200, 150), "P2.png": (64, 64), "P3.jpg": (40, 200), "P4.bmp": (130, 50), "P5.png": (180, 170)}
+
+
+@pytest.fixture
+def dota(tmp_path):
+    """Two splits with labels and one without."""
+    root = tmp_path / "DOTA"
+    for seed, (name, size) in enumerate(IMAGES.items()):
+        part = "train" if seed < 3 else "val"
+        write_image(root / part / "images" / name, size, seed, channels=1 if name == "P2.png" else 3)
+        write_labels(root / part / "labelTxt" / f"{Path(name).stem}.txt", size, 0 if name == "P4.bmp" else 12, seed)
+    write_image(root / "test" / "images" / "T1.png", (100, 64), 9)
+    return root
+
+
+def files(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def mmrotate_split(images, labels, out, *options):
+    script = Path(importlib.util.find_spec("mmrotate").origin).parent / ".mim/tools/data/dota/split/img_split.py"
+    places = ["--img-dirs", images, "--ann-dirs", labels, "--save-dir", out, "--padding-value", "104", "116", "124"]
+    subprocess.run([sys.executable, script, "--nproc", "1", *places, *options], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("rates", [(1.0,), (0.5, 1.0, 1.5)])
+def test_tiles_and_labels_are_mmrotates(tmp_path, dota, rates):
+    options = ["--sizes", "64", "--gaps", "16", "--rates", *map(str, rates)]
+    mmrotate_split(dota / "train" / "images", dota / "train" / "labelTxt", tmp_path / "theirs", *options)
+    run(dota, tmp_path / "ours", scales=rates)
+    theirs, ours = files(tmp_path / "theirs"), files(tmp_path / "ours" / "train")
+    theirs = {name: data for name, data in theirs.items() if not name.endswith(".log")}
+    assert ours.keys() == theirs.keys()
+    for name, data in theirs.items():
+        if name.endswith(".txt"):
+            assert ours[name] == data, name
+        else:
+            pixels = [cv2.imdecode(np.frombuffer(d, np.uint8), cv2.IMREAD_UNCHANGED) for d in (ours[name], data)]
+            np.testing.assert_array_equal(*pixels, err_msg=name)
+
+
+def test_tree_of_splits_and_what_the_record_says(tmp_path, dota):
+    result = run(dota, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "split.json").read_text(encoding="utf-8"))
+    tiles = load_dataset(tmp_path / "out")
+    assert tiles.classes == ("plane", "ship")
+    assert tiles.splits() == ("train", "val", "test")
+    for name, counts in result.splits.items():
+        part = tiles.split(name)
+        assert counts.tiles == len(part.images)
+        assert counts.objects == sum(map(len, part.images)) == sum(counts.classes.values())
+        assert counts.classes == part.counts()
+        assert sum(counts.sizes.values()) == counts.objects
+        assert counts.empty == sum(not len(image) for image in part.images)
+        assert record["splits"][name] == vars(counts)
+    assert result.splits["train"].source == 3
+    assert record["settings"]["tile"] == 64
+    assert not (tmp_path / "out" / "test" / "annfiles").exists()  # a test set without labels is not one without objects
+    assert cv2.imread(str(result.contact_sheet)).shape[1] > 320
+    assert not draft_place(tmp_path / "out").exists()
+
+
+def test_the_same_files_however_many_workers(tmp_path, dota):
+    run(dota, tmp_path / "one", workers=1, background=0.5)
+    run(dota, tmp_path / "five", workers=5, background=0.5)
+    assert files(tmp_path / "one") == files(tmp_path / "five")
+
+
+@pytest.mark.parametrize("format", ["dior", "fair1m", "hrsc", "yolo-obb", "coco"])
+def test_other_layouts(tmp_path, dota, format):
+    run(dota / "train", tmp_path / "dota")
+    convert(ConvertConfig(dota / "train", tmp_path / format, to_format=format))
+    result = run(tmp_path / format, tmp_path / "out")
+    images = {name for name in files(tmp_path / "dota") if name.startswith("images/")}
+    found = {name.rpartition("/")[2] for name in files(tmp_path / "out") if "/images/" in f"/{name}"}
+    assert found == {name.rpartition("/")[2] for name in images}
+    (counts,) = result.splits.values()
+    assert counts.objects > 20
+
+
+def test_map_polygons(tmp_path, write_scene):
+    scene = write_scene("scene.tif", np.random.default_rng(0).integers(0, 256, (3, 150, 200), dtype=np.uint8))
+    square = [
+        [500_005, 4_999_990],
+        [500_015, 4_999_990],
+        [500_015, 4_999_980],
+        [500_005, 4_999_980],
+        [500_005, 4_999_990],
+    ]
+    feature = {
+        "type": "Feature", "properties": {"kind": "tank"}, "geometry": {"type": "Polygon", "coordinates": [square]}
+    }  # fmt: skip
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32631"}}
+    (tmp_path / "t.geojson").write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]}))
+    run(scene, tmp_path / "out", labels=str(tmp_path / "t.geojson"), class_field="kind")
+    text = (tmp_path / "out" / "annfiles" / "scene__64__0___0.txt").read_text()
+    assert text == "10.0 20.0 30.0 20.0 30.0 40.0 10.0 40.0 tank 0\n"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_background_thins_training_tiles_only(tmp_path, dota, share):
+    for name in ("P1", "P3", "P5"):
+        for path in dota.rglob(f"{name}.txt"):
+            path.write_text("1 1 9 1 9 9 1 9 ship 0\n" if name != "P5" else "")
+    whole, thin = run(dota, tmp_path / "whole"), run(dota, tmp_path / "thin", background=share)
+    assert thin.splits["train"].empty == round(share * whole.splits["train"].empty)
+    assert thin.splits["train"].objects == whole.splits["train"].objects
+    assert thin.splits["val"] == whole.splits["val"]
+    assert thin.splits["test"] == whole.splits["test"]
+    again = run(dota, tmp_path / "again", background=share)
+    assert again.splits == thin.splits
+
+
+def test_names_that_are_hard_to_take(tmp_path):
+    root = tmp_path / "set"
+    names = ["a__b c", "图 像", "P1__1024__0___0", "x.y", "sub/dir/z", "UPPER"]
+    for seed, name in enumerate(names):
+        write_image(root / "images" / f"{name}{'.PNG' if name == 'UPPER' else '.png'}", (70, 64), seed)
+        write_labels(root / "labelTxt" / f"{name}.txt", (70, 64), 4, seed)
+    run(root, tmp_path / "out")
+    tiles = load_dataset(tmp_path / "out")
+    expected = {f"{name}__64__{col}___0" for name in names for col in (0, 6)}
+    assert {image.stem for image in tiles.images} == expected
+
+
+def test_an_interrupted_split_goes_on(tmp_path, dota, monkeypatch):
+    run(dota, tmp_path / "whole")
+    count, real = 0, TileEncoder.encode
+
+    def fails(*args):
+        nonlocal count
+        count += 1
+        if count == 30:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(TileEncoder, "encode", fails)
+    with pytest.raises(KeyboardInterrupt):
+        run(dota, tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(TileEncoder, "encode", real)
+    with pytest.raises(ConfigError, match="unfinished split of other data or with other settings"):
+        run(dota, tmp_path / "out", overlap=8)
+    with (draft_place(tmp_path / "out") / "journal.jsonl").open("a") as journal:
+        journal.write('["cut sho')  # by a crash
+    result = run(dota, tmp_path / "out")
+    assert 0 < result.resumed < 30
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    assert not draft_place(tmp_path / "out").exists()
+
+
+def test_overwrite(tmp_path, dota):
+    out = tmp_path / "out"
+    run(dota, out)
+    with pytest.raises(ConfigError, match="exists already"):
+        run(dota, out)
+    run(dota, out, overlap=0, overwrite=True)
+    run(dota, tmp_path / "fresh", overlap=0)
+    assert files(out) == files(tmp_path / "fresh")
+    (out / "split.json").unlink()
+    with pytest.raises(ConfigError, match="was not made by legnet split"):
+        run(dota, out, overwrite=True)
+    with pytest.raises(ConfigError, match="must be apart"):
+        run(dota, dota / "tiles")
+
+
+def damage(dota):
+    path = dota / "train" / "images" / "P1.png"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_damaged_image_is_named_or_left_out(tmp_path, dota):
+    damage(dota)
+    with pytest.raises(DataError, match=r"P1\.png: cannot read rows .* damaged"):
+        run(dota, tmp_path / "out")
+    result = run(dota, tmp_path / "out", skip_bad=True, overwrite=True)
+    assert [p.place.endswith("P1.png") for p in result.problems if p.left_out] == [True]
+    assert not [name for name in files(tmp_path / "out") if "P1__" in name]
+    assert result.splits["train"].source == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1 1 9 1 9 9 ship 0", "6 coordinates where 4 points have 8"),
+        ("1 1 9 1 9 9 1 9 5 5 ship 0", "10 coordinates where 4 points have 8"),
+        ("1 1 9 1 nan 9 1 9 ship 0", "not a finite number"),
+        ("1 1 5 1 9 1 3 1 ship 0", "the area is zero"),
+    ],
+)
+def test_faulty_labels(tmp_path, dota, line, message):
+    path = dota / "train" / "labelTxt" / "P2.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, line, ""]))
+    with pytest.raises(LabelError, match=rf"P2\.txt:{len(lines) + 1}: .*{message}"):
+        run(dota, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    result = run(dota, tmp_path / "out", skip_bad=True)
+    assert [message in str(problem) for problem in result.problems if problem.left_out] == [True]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: (d / "train/labelTxt/P2.txt").unlink(), "1 images have no labels, and count as empty: P2"),
+        (lambda d: (d / "train/images/P2.png").unlink(), "no image for the labels of P2"),
+        (lambda d: _append(d, "1 1 20 20 20 1 1 20 ship 0"), "sides of the quad cross"),
+        (lambda d: _append(d, "900 900 920 900 920 920 900 920 ship 0"), "lies outside of its image"),
+        (lambda d: _append(d, "1 1 9 1 9 9 1 9 Ship 0"), "did you mean"),
+        (lambda d: _append(d, "-90 -90 150 -90 150 150 -90 150 ship 0"), "lie in no tile with 0.7 of their area"),
+    ],
+)
+def test_doubtful_labels_are_told(tmp_path, dota, change, message):
+    change(dota)
+    result = run(dota, tmp_path / "out")
+    assert any(message in str(problem) for problem in result.problems)
+
+
+def _append(dota, line):
+    with (dota / "train" / "labelTxt" / "P2.txt").open("a") as file:
+        file.write(f"{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tile": 8, "overlap": 0}, "tile size 8 is too small"),
+        ({"tile": 64, "overlap": 64}, "does not fit"),
+        ({"scales": (0.0,)}, "--scale"),
+        ({"scales": ()}, "--scale"),
+        ({"truncated": "cut"}, "--truncated 'cut': choose from keep, drop, recut"),
+        ({"format": "jpg"}, "choose from png, tif"),
+        ({"background": 1.5}, "--background 1.5"),
+        ({"val_fraction": 1.0}, "--val-fraction 1.0"),
+        ({"workers": 0}, "--workers 0"),
+        ({"format": "tif", "stretch": "0,1"}, "tif keeps all values"),
+        ({"format": "tif", "bands": (1,)}, "tif keeps all bands"),
+    ],
+)
+def test_settings_are_checked_first(options, message):
+    with pytest.raises(ConfigError, match=message):
+        SplitConfig(Path("a"), Path("b"), **options)
+
+
+@pytest.fixture
+def call():
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(report_errors(command))
+    return lambda *args: CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def test_command(tmp_path, dota, call):
+    options = ["--tile", 64, "--overlap", 16]
+    shown = call(dota, "--out", tmp_path / "a", *options, "--scale", 1, "--scale", 0.5, "--truncated", "recut")
+    assert shown.exit_code == 0, shown.output
+    assert "without objects" in shown.output
+    assert "contact sheet →" in shown.output
+    assert "no labels: their folder is missing" in shown.output
+    told = call(dota, "--out", tmp_path / "b", *options, "--json", "-q", "--background", 0)
+    assert json.loads(told.stdout)["splits"]["train"]["empty"] == 0
+    wrong = call(dota, "--out", tmp_path / "b", *options)
+    assert wrong.exit_code == 2
+    assert wrong.output.startswith("error: ")
+    assert "--overwrite" in wrong.output
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the development data")
+def test_whole_dota_images(tmp_path):
+    source = SHARED / "dota_sample" / "full"
+    mmrotate_split(source / "images", source / "labelTxt", tmp_path / "theirs", "--sizes", "512", "--gaps", "100")
+    run(source, tmp_path / "ours", tile=512, overlap=100)
+    theirs, ours = files(tmp_path / "theirs"), files(tmp_path / "ours")
+    assert len(theirs) == 35  # 17 tiles and a log
+    for name, data in theirs.items():
+        if name.endswith(".txt"):
+            assert ours[name] == data
