@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from legnet_cli.errors import ConfigError
-from legnet_cli.tiles import Tile, check_tiling, tile_grid, tile_starts
+from legnet_cli.tiles import Tile, TileName, check_tiling, parse_tile_name, tile_grid, tile_name, tile_starts
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,39 @@ def test_small_grid_gives_one_small_tile():
 def test_impossible_tiling_is_refused(tile, overlap):
     with pytest.raises(ConfigError, match=r"--tile|--overlap"):
         check_tiling(tile, overlap)
+
+
+@pytest.mark.parametrize("image", ["P1000", "a__b c", "a__64__1___2", "Ж/x.1"])
+@pytest.mark.parametrize("tile", [Tile(0, 0, 32, 32), Tile(7, 824, 1024, 1024), Tile(10**6, 3, 16384, 16384)])
+def test_names_say_what_was_named(image, tile):
+    name = parse_tile_name(tile_name(image, tile))
+    assert (name.image, name.window, name.zoom) == (image, tile, 1)
+
+
+def test_a_name():
+    assert tile_name("P1", Tile(7, 824, 1024, 1024)) == "P1__1024__824___7"
+
+
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [
+        ("P1__0.5__64___32", TileName("P1", 64, 32, zoom=0.5)),  # DOTA's own: a rate in place of a size
+        ("P1__1__64___32", TileName("P1", 64, 32)),
+        ("P1__31__64___32", TileName("P1", 64, 32, zoom=31)),
+        ("P1__32__64___32", TileName("P1", 64, 32, size=32)),
+        ("P1__0__64___32", TileName("P1__0__64___32")),
+        ("P1__64__64__32", TileName("P1__64__64__32")),
+        ("P1__64__-1___32", TileName("P1__64__-1___32")),
+        ("__64__1___32", TileName("__64__1___32")),
+        ("P1", TileName("P1")),
+    ],
+)
+def test_names_made_elsewhere(name, meaning):
+    assert parse_tile_name(name) == meaning
+
+
+def test_pixels_of_a_tile_of_an_enlarged_image():
+    tile = TileName("P1", col=64, row=32, zoom=2.0, size=128)
+    assert tile.window == Tile(16, 32, 64, 64)
+    np.testing.assert_array_equal(tile.boxes_to_image(np.array([[6, 8, 4, 2, 0.5]])), [[35, 20, 2, 1, 0.5]])
+    assert TileName("P1", zoom=0.5).window.width > 10**9

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, Detections, polygons_to_boxes
 from legnet_cli.data.tables import ImageDetections, read_csv, read_task1
-from legnet_cli.engine.eval.truth import EvalSet, TileName
+from legnet_cli.engine.eval.truth import EvalSet
 from legnet_cli.engine.predict.merge import merge_tiles
 from legnet_cli.errors import ConfigError, DataError, GeoError
 from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.polygons import PolygonTable, read_georef, read_polygons, to_pixels
-from legnet_cli.tiles import Tile
+from legnet_cli.tiles import TileName
 
 VECTOR_SUFFIXES = (".geojson", ".gpkg", ".fgb", ".shp")
 MAX_BYTES = 4 << 30  # of the text in a zip
@@ -140,15 +140,9 @@ def merge_named(parts: Sequence[tuple[TileName, Detections]]) -> Detections:
     found = Detections.concat([detections for _, detections in parts])
     if len(parts) < 2:
         return found
-    tiles = [_tile(name) for name, _ in parts]
+    tiles = [name.window for name, _ in parts]
     shape = max(tile.row + tile.height for tile in tiles), max(tile.col + tile.width for tile in tiles)
     return merge_tiles(found, np.repeat(np.arange(len(parts)), [len(part) for _, part in parts]), tiles, shape)
-
-
-def _tile(name: TileName) -> Tile:
-    """The window of a tile; without end where its size is unknown, so that nothing counts as cut there."""
-    side = int(min(name.size, 1 << 30) / name.zoom)
-    return Tile(int(name.row / name.zoom), int(name.col / name.zoom), side, side)
 
 
 def _read_layer(path: Path, truth: EvalSet) -> Found:

@@ -16,11 +16,11 @@ from legnet_cli.boxes import Detections
 from legnet_cli.detectors.loader import Detector
 from legnet_cli.engine.eval.corruptions import Degraded
 from legnet_cli.engine.eval.predictions import Found, merge_named
-from legnet_cli.engine.eval.truth import EvalSet, Frame, TileName
+from legnet_cli.engine.eval.truth import EvalSet, Frame
 from legnet_cli.engine.predict.scan import PixelGrid, scan
 from legnet_cli.errors import DataError
 from legnet_cli.geo.raster import Scene
-from legnet_cli.tiles import Tile, check_tiling, tile_grid
+from legnet_cli.tiles import Tile, TileName, check_tiling, tile_grid
 
 _GAP = 4  # times its height that an image lies apart from the next one where several are searched as one grid
 

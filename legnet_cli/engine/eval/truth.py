@@ -1,15 +1,13 @@
 """Ground truth as evaluation takes it: whole images, their objects, and where predictions by name belong.
 
-Tiles named ``<image>__<size>__<x>___<y>`` are put back together to images. There, objects of one class that came from
-different tiles and overlap by more than ``SAME`` are one; of these the plainest stays, then the largest. DOTA's own
-``<image>__<rate>__<x>___<y>``, where the image was resized by ``rate`` first, is understood as well.
+Tiles, recognised by their names (see ``legnet_cli.tiles``), are put back together to images. There, objects of one
+class that came from different tiles with an IoU over ``SAME`` are one: the least difficult is kept, then the largest.
 """
 
 from __future__ import annotations
 
 import logging
 import posixpath
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,41 +27,14 @@ from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.plane import map_plane
 from legnet_cli.geo.polygons import read_georef, read_polygons, to_pixels
+from legnet_cli.tiles import TileName, parse_tile_name
 
 logger = logging.getLogger(__name__)
 
 SAME = 0.6  # overlap from which two objects of different tiles are one
 
-_TILE = re.compile(r"(?P<image>.+)__(?P<size>\d+(\.\d+)?)__(?P<x>\d+)___(?P<y>\d+)")
-_SMALLEST = 32  # a size below is the rate that the image was resized by
 _SHOWN = 10  # doubts about the labels that are told
 _MAPPED = (".tif", ".tiff", ".jp2")  # images that may say where on the ground they lie
-
-
-class TileName(NamedTuple):
-    """What a tile's name says: its image, its first pixel there, how often the image was enlarged, its side."""
-
-    image: str
-    col: float = 0.0
-    row: float = 0.0
-    zoom: float = 1.0
-    size: float = np.inf
-
-    @staticmethod
-    def parse(name: str) -> TileName:
-        """The tile called ``name``, without suffix; another name is that of a whole image."""
-        match = _TILE.fullmatch(name)
-        if match is None:
-            return TileName(name)
-        size, col, row = (float(match[key]) for key in ("size", "x", "y"))
-        if size < _SMALLEST:
-            return TileName(match["image"], col, row, size) if size > 0 else TileName(name)
-        return TileName(match["image"], col, row, 1.0, size)
-
-    def boxes_to_image(self, boxes: Array) -> Array:
-        """(n, 5) boxes in pixels of the tile, in pixels of the image."""
-        shifted = boxes + np.array([self.col, self.row, 0, 0, 0])
-        return np.asarray(shifted / np.array([self.zoom, self.zoom, self.zoom, self.zoom, 1.0]))
 
 
 class Frame(NamedTuple):
@@ -108,7 +79,7 @@ class EvalSet:
     def find(self, name: str) -> tuple[int, TileName] | None:
         """The image that predictions named ``name`` are of, and the tile of it; None if there is no such image."""
         plain = strip_image_suffix(name.replace("\\", "/"))
-        for tile in (TileName(plain), TileName.parse(plain)):
+        for tile in (TileName(plain), parse_tile_name(plain)):
             image = self._by_name.get(tile.image)
             if image is not None:
                 return image, tile
@@ -176,7 +147,7 @@ def _choose_split(dataset: Dataset, wanted: str | None) -> Dataset:
 
 def _assemble(dataset: Dataset, source: Source) -> EvalSet:
     """Images from the image files of ``dataset``, tiles put together."""
-    tiles = [TileName.parse(image.stem) for image in dataset.images]
+    tiles = [parse_tile_name(image.stem) for image in dataset.images]
     names = sorted({tile.image for tile in tiles})
     index = {name: i for i, name in enumerate(names)}
     order = sorted(range(len(tiles)), key=lambda i: (tiles[i].image, tiles[i].row, tiles[i].col))

@@ -43,11 +43,6 @@ class TileObjects:
     cut: NDArray[np.bool_]
 
 
-def tile_name(stem: str, tile: Tile) -> str:
-    """DOTA's name of a tile of the image ``stem``, such as ``P1000__1024__824___0`` (size, column, row)."""
-    return f"{stem}__{tile.width}__{tile.col}___{tile.row}"
-
-
 def windows(width: int, height: int, sizes: Sequence[tuple[int, int]]) -> list[Tile]:
     """Square windows of an image, sorted; they reach out of an image that is smaller.
 

@@ -14,11 +14,11 @@ import shapely
 from numpy.typing import NDArray
 
 from legnet_cli.data.labels import ImageLabels, Size
-from legnet_cli.engine.split.cutting import Objects, TileObjects, tile_name, windows
+from legnet_cli.engine.split.cutting import Objects, TileObjects, windows
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.geo.georef import WGS84
 from legnet_cli.geo.polygons import read_georef
-from legnet_cli.tiles import Tile, tile_starts
+from legnet_cli.tiles import Tile, tile_name, tile_starts
 
 HELD_OUT = ("", "train", "trainval")  # the splits that --val-fraction takes from
 _COMPLETE = ("val", "test")  # splits that keep all their empty tiles, for what is measured there must count them

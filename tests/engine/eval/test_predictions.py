@@ -11,7 +11,7 @@ from eval_set import NAMES, OBJECTS, SIZE, as_csv, as_task1, config, perfect, wr
 from legnet_cli.boxes import Detections, boxes_to_polygons
 from legnet_cli.data.tables import ImageDetections, write_task1
 from legnet_cli.engine.eval import evaluate
-from legnet_cli.engine.eval.truth import Source, TileName, load_truth
+from legnet_cli.engine.eval.truth import Source, load_truth
 from legnet_cli.errors import DataError, GeoError, LegnetError
 from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.vector import Layer, write_layer
@@ -72,8 +72,6 @@ def test_tiles_are_put_together(tmp_path, detector, weights):
 @pytest.mark.parametrize(("name", "zoom"), [("P1__128__64___32", 1), ("P1__0.5__64___32", 0.5), ("P1__1__64___32", 1)])
 def test_predictions_on_tiles_of_whole_images(tmp_path, name, zoom):
     data = write_dota(tmp_path / "dota", {"P1": OBJECTS["P1"]})
-    tile = TileName.parse(name)
-    assert (tile.image, tile.col, tile.row, tile.zoom) == ("P1", 64, 32, zoom)
     row = perfect()[0].detections
     moved = row.boxes * [zoom, zoom, zoom, zoom, 1] - [64, 32, 0, 0, 0]
     parts = [ImageDetections(name, replace(row, boxes=moved)), ImageDetections("P1", row[1:])]

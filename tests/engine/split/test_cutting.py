@@ -9,7 +9,7 @@ import shapely
 
 from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.data.labels import ImageLabels
-from legnet_cli.engine.split.cutting import Objects, label_text, tile_name, windows
+from legnet_cli.engine.split.cutting import Objects, label_text, windows
 from legnet_cli.tiles import Tile
 
 
@@ -127,8 +127,7 @@ def test_image_without_objects():
     assert len(Objects(labels([]), "recut").within(TILE).index) == 0
 
 
-def test_name_and_text():
-    assert tile_name("a__b c", Tile(7, 824, 1024, 1024)) == "a__b c__1024__824___7"
+def test_text():
     found = Objects(labels([INSIDE], ["Cargo Truck"]), "keep").within(TILE)
     text = label_text(found, ["Cargo Truck"], {"Cargo Truck": "Cargo-Truck"})
     assert text == "10.0 10.0 30.0 10.0 30.0 20.0 10.0 20.0 Cargo-Truck 0\n"
