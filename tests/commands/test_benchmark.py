@@ -38,13 +38,14 @@ def test_tables_and_files(tmp_path):
         "p95",
         "backbone",
         "GFLOP/s",
-        "conv_init",
         "scene (drawn): 4 tiles",
         "× as fast",
     ):
         assert words in result.stdout, words
     assert "this project's operators" in result.stdout
-    assert json.loads((tmp_path / "r.json").read_text())["fps"] > 0
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["fps"] > 0
+    assert report["roofline"]["layers"][0]["name"].removeprefix("backbone.") in result.stdout
     assert "r.png" in result.stderr
 
 

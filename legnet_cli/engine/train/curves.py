@@ -29,7 +29,7 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
         for name in sorted({key for key in rows[-1] if "loss" in key and key != "loss"}):
             terms.plot(steps, _smooth(_column(rows, name)), label=name, linewidth=1)
         terms.set(title="terms of the loss", xlabel="step", yscale="log")
-        terms.legend(fontsize=7)
+        terms.legend(fontsize=7, loc="upper right")
         rate.plot(steps, _column(rows, "lr"), color="C1")
         rate.set(title="learning rate", xlabel="step", ylim=(0, None))
         _scores(score, rows)
@@ -47,7 +47,7 @@ def _scores(axes: matplotlib.axes.Axes, rows: Sequence[Row]) -> None:
             axes.plot(epochs, _column(scored, name), label=label, marker="o", markersize=3)
     axes.set(title="validation", xlabel="epoch", ylim=(0, 1))
     if scored:
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="upper left")
     else:
         axes.text(0.5, 0.5, "no evaluation yet", ha="center", transform=axes.transAxes)
 
