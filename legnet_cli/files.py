@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -59,35 +60,93 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     """A path to write to that takes the place of ``path`` when the ``with`` body ends without an error.
 
     The path has the same name, in a hidden folder beside the target. The body may make it a file, with sidecar
-    files beside it, or a folder of files. They are renamed one by one, the target itself last: a single file
-    appears whole or not at all. Files of an existing target folder stay unless they are replaced.
+    files beside it, or a folder of files. They are forced to the disk, then renamed one by one, the target itself
+    last: a single file appears whole or not at all. Files of an existing target folder stay unless they are replaced.
     After any error or interrupt nothing is left of what the body wrote.
 
     Raises:
         DataError: for an OSError, be it in the body or in here: the output cannot be written.
     """
     target = Path(path)
-    scratch: Path | None = None
-    try:
+    with _scratch(target) as scratch:
+        yield scratch
+        for file in scratch.parent.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        for sidecar in sorted(set(scratch.parent.iterdir()) - {scratch}):
+            os.replace(sidecar, target.with_name(sidecar.name))
+        if scratch.is_dir() and target.is_dir():
+            for file in sorted(scratch.iterdir()):
+                os.replace(file, target / file.name)
+        else:
+            os.replace(scratch, target)
+
+
+@contextmanager
+def atomic_folder(path: PathLike) -> Iterator[Path]:
+    """An empty folder that takes the place of ``path``, old files and all, when the body ends without an error.
+
+    After any error or interrupt the old folder is as it was.
+
+    Raises:
+        DataError: for an OSError, be it in the body or in here: the output cannot be written.
+    """
+    target = Path(path)
+    with _scratch(target) as scratch:
+        scratch.mkdir()
+        yield scratch
+        replace_folder(scratch, target)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Move the folder ``new`` to ``target``, on the same disk; what is there is removed once that has worked.
+
+    Raises:
+        DataError: it cannot be moved; the old folder is as it was.
+    """
+    with _as_data_error(target):
+        if not target.exists():
+            os.replace(new, target)
+            return
+        aside = Path(tempfile.mkdtemp(prefix=".legnet-", dir=target.parent))
+        try:
+            os.replace(target, aside / target.name)
+            os.replace(new, target)
+        except BaseException:
+            if not target.exists():
+                os.replace(aside / target.name, target)
+            raise
+        finally:
+            if target.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A path of the target's name in a hidden folder beside it, which is removed in the end."""
+    with _as_data_error(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".legnet-", dir=target.parent))
-        yield scratch / target.name
-        _move(scratch, target)
+        folder = Path(tempfile.mkdtemp(prefix=".legnet-", dir=target.parent))
+        try:
+            yield folder / target.name
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _as_data_error(target: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(f"{path}: cannot be written ({reason}): free some space or choose another place") from error
-    finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
+        raise DataError(f"{target}: cannot be written ({reason}): free some space or choose another place") from error
 
 
-def _move(scratch: Path, target: Path) -> None:
-    """Rename all that lies in ``scratch`` into the target's folder, the target last."""
-    main = scratch / target.name
-    for sidecar in sorted(set(scratch.iterdir()) - {main}):
-        os.replace(sidecar, target.with_name(sidecar.name))
-    if main.is_dir() and target.is_dir():
-        for file in sorted(main.iterdir()):
-            os.replace(file, target / file.name)
-    else:
-        os.replace(main, target)
+def _sync(file: Path) -> None:
+    """Force ``file`` to the disk: after a power failure a rename may be there without the content."""
+    with file.open("r+b") as opened:
+        try:
+            os.fsync(opened.fileno())
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a file system that cannot
+                raise

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from legnet_cli.errors import ConfigError, DataError
-from legnet_cli.files import atomic_path, check_output, is_folder_output
+from legnet_cli.files import atomic_folder, atomic_path, check_output, is_folder_output, replace_folder
 
 SUFFIXES = (".geojson", ".csv")
 
@@ -134,3 +134,54 @@ def test_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"), atomic_path(tmp_path / "file" / "a.csv"):
         pytest.fail("the body must not run")
+
+
+def test_content_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
+    steps = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (steps.append(name), real(*args)))
+    with atomic_path(tmp_path / "a.csv") as scratch:
+        scratch.write_text("x")
+    assert steps == ["fsync", "replace"]
+
+
+def _folder(path, name):
+    path.mkdir()
+    (path / name).touch()
+    return path
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_folder_is_replaced_whole(tmp_path, old):
+    target = _folder(tmp_path / "out", "old") if old else tmp_path / "new" / "out"
+    with atomic_folder(target) as scratch:
+        (scratch / "fresh").touch()
+    assert [path.name for path in target.iterdir()] == ["fresh"]
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_folder_stays_after_an_error(tmp_path, error):
+    target = _folder(tmp_path / "out", "old")
+    with pytest.raises(error), atomic_folder(target) as scratch:  # noqa: PT012
+        (scratch / "half").touch()
+        raise error
+    assert sorted(tmp_path.rglob("*")) == [target, target / "old"]
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_folder_that_cannot_be_moved_stays(tmp_path, monkeypatch, failing):
+    new, target = _folder(tmp_path / "new", "fresh"), _folder(tmp_path / "out", "old")
+    real, moves = os.replace, []
+
+    def refuse(source, goal):
+        moves.append(source)
+        if len(moves) == failing + 1:
+            raise OSError(13, "Permission denied")
+        real(source, goal)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(DataError, match=r"out: cannot be written \(Permission denied\)"):
+        replace_folder(new, target)
+    assert sorted(tmp_path.rglob("*")) == [new, new / "fresh", target, target / "old"]

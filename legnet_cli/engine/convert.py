@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from legnet_cli.data.format import Format
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem
 from legnet_cli.data.vector_labels import write_polygons
 from legnet_cli.errors import ConfigError, DataError
-from legnet_cli.files import atomic_path, check_output
+from legnet_cli.files import atomic_folder, check_output
 
 IMAGES = ("link", "copy", "none")
 RECORD = "convert.json"  # marks a folder as one that may be replaced
@@ -129,7 +127,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
     if target in _vector_formats():
         write_polygons(config.dst, dataset)
         return result
-    with fresh_folder(config.dst) as out:
+    with atomic_folder(config.dst) as out:
         if target == "coco":
             _write_coco(out, dataset, config.images)
         else:
@@ -171,30 +169,6 @@ def _check_places(config: ConvertConfig, target: str) -> None:
             raise ConfigError(f"{config.dst}: was not made by legnet convert, so it stays: choose another name")
     elif config.dst.exists() and not config.dst.is_dir():
         raise ConfigError(f"{config.dst}: is a file: choose another name")
-
-
-@contextmanager
-def fresh_folder(target: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of ``target``, old files and all, when the body ends without an error.
-
-    Raises:
-        DataError: for an OSError, be it in the body or in here.
-    """
-    aside = None
-    try:
-        with atomic_path(target) as scratch:
-            scratch.mkdir()
-            yield scratch
-            if target.exists():
-                aside = Path(tempfile.mkdtemp(prefix=".legnet-", dir=target.parent))
-                os.replace(target, aside / target.name)
-    except BaseException:
-        if aside is not None and not target.exists():
-            os.replace(aside / target.name, target)
-        raise
-    finally:
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_folders(out: Path, dataset: Dataset, fmt: Format, images: str) -> None:

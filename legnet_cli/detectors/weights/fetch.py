@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from legnet_cli import __version__
-from legnet_cli.errors import CheckpointError
+from legnet_cli.errors import CheckpointError, DataError
+from legnet_cli.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -214,10 +215,8 @@ def _check_hash(file: Path) -> None:
     digest = sha256(file)
     record = file.with_name(f"{file.name}.sha256")
     if not record.exists():
-        mine = record.with_name(f"{record.name}.{uuid.uuid4().hex}.part")
-        with contextlib.suppress(OSError):  # a read-only cache serves too
-            mine.write_text(f"{digest}  {file.name}\n")
-            os.replace(mine, record)  # whole at once: another process may be reading it
+        with contextlib.suppress(DataError), atomic_path(record) as scratch:  # a read-only cache serves too
+            scratch.write_text(f"{digest}  {file.name}\n")
     elif record.read_text().split()[:1] != [digest]:
         raise CheckpointError(f"{file}: changed since its first use: delete it and {record.name} to fetch it again")
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 import threading
 from pathlib import Path
 
 from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.files import replace_folder
 
 _JOURNAL = "journal.jsonl"
 
@@ -78,22 +77,7 @@ class Draft:
         Raises:
             DataError: that cannot be done.
         """
-        aside = None
-        try:
-            if self._target.exists():
-                aside = Path(tempfile.mkdtemp(prefix=".legnet-", dir=self._target.parent))
-                os.replace(self._target, aside / self._target.name)
-            try:
-                os.replace(self.folder, self._target)
-            except OSError:
-                if aside is not None:
-                    os.replace(aside / self._target.name, self._target)
-                raise
-        except OSError as error:
-            raise DataError(f"{self._target}: cannot be written ({error.strerror}): choose another place") from error
-        finally:
-            if aside is not None and self._target.exists():
-                shutil.rmtree(aside, ignore_errors=True)
+        replace_folder(self.folder, self._target)
         shutil.rmtree(self._base, ignore_errors=True)
 
 

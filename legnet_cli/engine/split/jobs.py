@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -170,12 +169,11 @@ class Cutter:
     def _write(self, plan: ImagePlan, cut: Cut, pixels: NDArray[Any], source: RawImage | _Rgb) -> None:
         image, labels = tile_paths(self.folder, cut, self.format)
         try:
-            with _whole(image) as path:
-                source.write(path, pixels, cut.tile)
+            # straight to its place in the draft: a job that is cut short is done again from its first tile
+            source.write(image, pixels, cut.tile)
             if cut.split in self.labelled:
-                with _whole(labels) as path:
-                    text = label_text(cut.found, plan.image.names, self.codes)
-                    path.write_text(text, encoding="utf-8", newline="\n")
+                text = label_text(cut.found, plan.image.names, self.codes)
+                labels.write_text(text, encoding="utf-8", newline="\n")
         except OSError as error:
             reason = error.strerror or " ".join(str(error).split())
             raise WriteError(f"{image}: cannot be written ({reason}): free some space, then repeat") from error
@@ -231,14 +229,6 @@ def tile_paths(folder: Path, cut: Cut, format: str) -> tuple[Path, Path]:
     """The image file and the label file of a tile."""
     place = folder / cut.split
     return place / "images" / f"{cut.name}.{format}", place / "annfiles" / f"{cut.name}.txt"
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A path to write to that is renamed to ``path`` when the body ends well."""
-    scratch = path.with_name(f".{path.name}")
-    yield scratch
-    os.replace(scratch, path)
 
 
 def _padded(pixels: NDArray[Any], tile: Tile, fill: Any) -> NDArray[Any]:  # noqa: ANN401 - a pixel
