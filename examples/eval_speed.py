@@ -23,7 +23,7 @@ import numpy as np
 from legnet_cli.boxes import boxes_to_polygons, to_le90
 from legnet_cli.detectors.mmrotate.door import import_mm
 from legnet_cli.engine.eval.matching import Predictions, Truths
-from legnet_cli.engine.eval.measure import Measured, measure
+from legnet_cli.engine.eval.measure import EvalMetrics, compute_metrics
 
 import_mm()  # here, so that mmrotate's processes get the operators too
 eval_map = importlib.import_module("mmrotate.core.evaluation.eval_map")
@@ -93,8 +93,8 @@ def main() -> None:
     true, truths, found = make_data(options.share)
     names = [f"class{label}" for label in range(CLASSES)]
 
-    def ours() -> Measured:
-        return measure(found, truths, names, inclusive=True)
+    def ours() -> EvalMetrics:
+        return compute_metrics(found, truths, names, inclusive=True)
 
     fast = least(options.repeats, ours)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

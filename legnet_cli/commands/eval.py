@@ -128,9 +128,9 @@ eval_.__name__ = "eval"  # the command's name; the builtin keeps its own
 
 
 def _compare(runs: tuple[Path, ...], out: Path, *, overwrite: bool, json_: bool, quiet: bool) -> None:
-    from legnet_cli.engine.eval.compare import CompareConfig, compare
+    from legnet_cli.engine.eval.compare import CompareConfig, compare_runs
 
-    result = compare(CompareConfig(runs, out, overwrite))
+    result = compare_runs(CompareConfig(runs, out, overwrite))
     if json_:
         print_json({"out": str(result.out), **result.to_dict()})
     elif not quiet:

@@ -41,7 +41,7 @@ def _spread(length: int, count: int) -> list[int]:
     return sorted({int(i) for i in np.linspace(0, length - 1, min(count, length)).round()})
 
 
-def drawn_tile(height: int, width: int, seed: int = 0) -> Image:
+def synthetic_tile(height: int, width: int, seed: int = 0) -> Image:
     """RGB (height, width, 3): coarse and fine noise, and a rectangle at random for each patch of 48 × 48 pixels."""
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(40, 160, (height // 32 + 2, width // 32 + 2, 3)).astype(np.float32)

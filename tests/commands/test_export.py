@@ -5,13 +5,13 @@ import pytest
 from typer.testing import CliRunner
 
 from legnet_cli.detectors.weights.fetch import EMBEDDED
-from legnet_cli.engine.sample_tiles import drawn_tile
+from legnet_cli.engine.sample_tiles import synthetic_tile
 from legnet_cli.main import app
 
 
 @pytest.fixture
 def scene(tmp_path):
-    cv2.imwrite(str(tmp_path / "scene.png"), drawn_tile(300, 300))
+    cv2.imwrite(str(tmp_path / "scene.png"), synthetic_tile(300, 300))
     return str(tmp_path / "scene.png")
 
 

@@ -15,8 +15,8 @@ from legnet_cli.detectors.export.file import export_file
 from legnet_cli.detectors.export.options import ExportOptions
 from legnet_cli.detectors.loader import choose_device, load_checkpoint, load_detector
 from legnet_cli.detectors.weights.fetch import EMBEDDED
-from legnet_cli.engine.export.parity import STRICT, compare
-from legnet_cli.engine.sample_tiles import drawn_tile
+from legnet_cli.engine.export.parity import STRICT, measure_parity
+from legnet_cli.engine.sample_tiles import synthetic_tile
 from legnet_cli.errors import ConfigError, DependencyError
 
 CPU = torch.device("cpu")
@@ -36,12 +36,12 @@ def test_boxes_are_those_of_pytorch(cache, engine):
     other = load_detector(EMBEDDED, device="cpu", engine=engine)
     assert (reference.engine, other.engine, other.network) == ("torch", engine, None)
     assert other.card == reference.card
-    parity = compare(reference, other, [drawn_tile(192, 256, 0)], STRICT)
+    parity = measure_parity(reference, other, [synthetic_tile(192, 256, 0)], STRICT)
     assert parity.strict == parity.boxes != (0, 0)
 
 
 def test_lower_threshold_of_the_file_is_not_seen(cache):
-    tile = drawn_tile(192, 256, 0)[None]
+    tile = synthetic_tile(192, 256, 0)[None]
     both = [
         load_detector(EMBEDDED, device="cpu", engine=name, score_threshold=0.4) for name in ("torch", "onnxruntime")
     ]
@@ -90,7 +90,7 @@ def test_an_onnx_file_runs_on_openvino(tmp_path):
     detectors = [load_detector(tmp_path / "a.onnx", device="cpu", engine=name) for name in ("auto", "openvino")]
     assert [detector.engine for detector in detectors] == ["onnxruntime", "openvino"]
     assert detectors[0].card == detectors[1].card
-    parity = compare(*detectors, [drawn_tile(128, 160, 1)], STRICT)
+    parity = measure_parity(*detectors, [synthetic_tile(128, 160, 1)], STRICT)
     assert parity.strict == parity.boxes != (0, 0)
 
 

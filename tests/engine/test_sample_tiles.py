@@ -1,6 +1,6 @@
 import numpy as np
 
-from legnet_cli.engine.sample_tiles import drawn_tile, read_tiles
+from legnet_cli.engine.sample_tiles import read_tiles, synthetic_tile
 
 
 def test_read_tiles_are_spread_over_rasters(write_scene):
@@ -11,9 +11,9 @@ def test_read_tiles_are_spread_over_rasters(write_scene):
 
 
 def test_a_drawn_tile_is_the_same_each_time_and_has_edges():
-    tile = drawn_tile(96, 128)
+    tile = synthetic_tile(96, 128)
     assert tile.shape == (96, 128, 3)
     assert tile.dtype == np.uint8
-    np.testing.assert_array_equal(tile, drawn_tile(96, 128))
-    assert (tile != drawn_tile(96, 128, seed=1)).any()
+    np.testing.assert_array_equal(tile, synthetic_tile(96, 128))
+    assert (tile != synthetic_tile(96, 128, seed=1)).any()
     assert tile.std() > 20

@@ -42,7 +42,7 @@ class Baseline:
         return float(np.quantile(np.array(self.theirs) / np.array(self.ours), share))
 
 
-def race(checkpoint: Checkpoint, detector: Detector, tile: NDArray[np.uint8], pairs: int) -> Baseline:
+def time_baseline(checkpoint: Checkpoint, detector: Detector, tile: NDArray[np.uint8], pairs: int) -> Baseline:
     """Search ``tile`` (h, w, 3) by turns through mmrotate and ``detector``, both warm, at the same precision."""
     from legnet_cli.detectors.mmrotate.build import MMRotateDetector
 

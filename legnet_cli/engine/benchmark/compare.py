@@ -106,7 +106,7 @@ def check_comparable(path: Path, earlier: Report, now: Report, runs: set[tuple[s
         raise ConfigError(f"{path}: has no run of {wanted}: choose its --precision and --batch")
 
 
-def compare(path: Path, earlier: Report, now: Report, limit: float | None) -> Comparison:
+def compare_reports(path: Path, earlier: Report, now: Report, limit: float | None) -> Comparison:
     """Median latencies of the runs that both reports have."""
     before = {(run["precision"], run["batch"]): float(run["latency_ms"]["p50"]) for run in earlier["runs"]}
     after = {(run["precision"], run["batch"]): float(run["latency_ms"]["p50"]) for run in now["runs"]}

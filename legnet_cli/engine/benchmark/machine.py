@@ -39,7 +39,7 @@ class Machine:
         return self.gpu or f"{self.cpu}, {self.threads} thread{'s' if self.threads > 1 else ''}"
 
 
-def look(device: torch.device) -> Machine:
+def detect_machine(device: torch.device) -> Machine:
     """Facts about the machine ``device`` is part of."""
     known = cpu_flags() or set()
     return Machine(

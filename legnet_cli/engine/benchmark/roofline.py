@@ -51,7 +51,7 @@ class Peaks:
 
 
 @dataclass(frozen=True)
-class Layer:
+class TimedLayer:
     """A convolution or linear layer over one tile, all its calls together.
 
     Attributes:
@@ -95,7 +95,7 @@ class Roofline:
     """
 
     peaks: Peaks
-    layers: tuple[Layer, ...]
+    layers: tuple[TimedLayer, ...]
     rest_ms: float
 
     @property
@@ -140,7 +140,7 @@ def measure_layers(detector: Detector, tile: NDArray[np.uint8]) -> Roofline:
     for name, (calls, flops, size) in sizes.items():
         dtype = _word(_dtype(layers[name]))
         least = peaks.least_ms(flops, size, dtype)
-        rows.append(Layer(name, _shape(layers[name]), dtype, calls, flops, size, ms[name], least))
+        rows.append(TimedLayer(name, _shape(layers[name]), dtype, calls, flops, size, ms[name], least))
     return Roofline(peaks, tuple(sorted(rows, key=lambda row: -row.ms)), ms[OTHER])
 
 

@@ -31,14 +31,14 @@ from legnet_cli.detectors.weights.checkpoint import Checkpoint, read_checkpoint,
 from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch
 from legnet_cli.detectors.weights.random_weights import random_checkpoint
 from legnet_cli.detectors.weights.recipes import get_recipe
-from legnet_cli.engine.benchmark.baseline import race
-from legnet_cli.engine.benchmark.compare import check_comparable, compare, read_report
-from legnet_cli.engine.benchmark.machine import look
+from legnet_cli.engine.benchmark.baseline import time_baseline
+from legnet_cli.engine.benchmark.compare import check_comparable, compare_reports, read_report
+from legnet_cli.engine.benchmark.machine import detect_machine
 from legnet_cli.engine.benchmark.report import BenchmarkResult, as_dict, settings
 from legnet_cli.engine.benchmark.roofline import count_flops, measure_layers
 from legnet_cli.engine.benchmark.runs import time_searches
-from legnet_cli.engine.benchmark.scene import time_drawn_scene, time_scene
-from legnet_cli.engine.sample_tiles import drawn_tile, read_tiles
+from legnet_cli.engine.benchmark.scene import time_scene, time_synthetic_scene
+from legnet_cli.engine.sample_tiles import read_tiles, synthetic_tile
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import atomic_path, check_output
 from legnet_cli.geo.inputs import expand_scenes
@@ -164,21 +164,23 @@ def benchmark(
     first = subject.first
     known = {
         "settings": settings(first.card, str(device), first.engine, config.size, shown),
-        "machine": asdict(look(device)),
+        "machine": asdict(detect_machine(device)),
     }
     if earlier is not None and config.compare and config.fail_if_slower is not None:
         runs = {(precision, batch) for precision in precisions for batch in config.batches}
         check_comparable(config.compare, earlier, known, runs)
     result = replace(_measure(config, subject, precisions, tiles, on_step), tiles=shown)
     if earlier is not None and config.compare:
-        result = replace(result, comparison=compare(config.compare, earlier, as_dict(result), config.fail_if_slower))
+        result = replace(
+            result, comparison=compare_reports(config.compare, earlier, as_dict(result), config.fail_if_slower)
+        )
     _write(config, result)
     return result
 
 
 def _tiles(config: BenchmarkConfig) -> list[NDArray[np.uint8]]:
     if not config.images:
-        return [drawn_tile(config.size, config.size)]
+        return [synthetic_tile(config.size, config.size)]
     tiles = read_tiles(config.images, config.size, _MOST_TILES)
     if small := [tile.shape for tile in tiles if min(tile.shape[:2]) < config.size]:
         height, width, _ = small[0]
@@ -254,7 +256,7 @@ def _measure(
         engine=first.engine,
         size=config.size,
         tiles="",
-        machine=look(first.device),
+        machine=detect_machine(first.device),
         runs=tuple(runs),
         params=_params(subject.checkpoint) if subject.checkpoint else None,
         weights_mb=subject.megabytes,
@@ -278,11 +280,11 @@ def _measure_rest(
     if config.scene:
         scene = time_scene(first, config.scene, config.size, batch)
     else:
-        scene = time_drawn_scene(first, config.size, batch)
+        scene = time_synthetic_scene(first, config.size, batch)
     baseline = None
     if config.baseline and subject.checkpoint:
         on_step("mmrotate's test path")
-        baseline = race(subject.checkpoint, first, tile, config.repeat or PAIRS)
+        baseline = time_baseline(subject.checkpoint, first, tile, config.repeat or PAIRS)
     return replace(result, flops=flops, roofline=roofline, scene=scene, baseline=baseline)
 
 

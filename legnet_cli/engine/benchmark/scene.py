@@ -11,7 +11,7 @@ from legnet_cli.engine.benchmark.timings import Call, Tally, tallied
 from legnet_cli.engine.predict import PredictConfig, predict
 from legnet_cli.engine.predict import run as predict_module
 from legnet_cli.engine.predict import scan as scan_module
-from legnet_cli.engine.sample_tiles import drawn_tile
+from legnet_cli.engine.sample_tiles import synthetic_tile
 from legnet_cli.geo.geotiff import write_geotiff
 from legnet_cli.geo.raster import Scene
 
@@ -78,10 +78,10 @@ def time_scene(detector: Detector, path: str, tile: int, batch: int | None) -> S
     )
 
 
-def time_drawn_scene(detector: Detector, tile: int, batch: int | None) -> SceneRun:
+def time_synthetic_scene(detector: Detector, tile: int, batch: int | None) -> SceneRun:
     """Like :func:`time_scene`, on a drawn GeoTIFF of two by two tiles of ``tile`` pixels, half a metre each."""
     with tempfile.TemporaryDirectory(prefix="legnet-") as folder:
         path = Path(folder) / "drawn.tif"
         side = 2 * tile - detector.card.overlap * tile // detector.card.tile
-        write_geotiff(path, drawn_tile(side, side), 0.5)
+        write_geotiff(path, synthetic_tile(side, side), 0.5)
         return replace(time_scene(detector, str(path), tile, batch), path="drawn")

@@ -64,7 +64,7 @@ class Precisions:
 
 
 @dataclass(frozen=True)
-class Judged:
+class MatchedPredictions:
     """Ranked predictions with the verdict on each at each threshold.
 
     Attributes:
@@ -80,7 +80,9 @@ class Judged:
     hit: Mask
 
     @staticmethod
-    def of(predictions: Predictions, matches: Matches, truths: Truths, *, inclusive: bool = False) -> Judged:
+    def of(
+        predictions: Predictions, matches: Matches, truths: Truths, *, inclusive: bool = False
+    ) -> MatchedPredictions:
         """Judge ranked ``predictions``; with ``inclusive`` an overlap that equals the threshold is enough."""
         first = np.zeros((len(THRESHOLDS), len(predictions)), np.bool_)
         hit = first.copy()
@@ -91,7 +93,7 @@ class Judged:
             winner = np.full(len(truths), -1)
             winner[matches.truth[index]] = index  # of several the last assigned, so the best ranked, stays
             first[row, winner[winner >= 0]] = True
-        return Judged(predictions, matches.truth, first, hit)
+        return MatchedPredictions(predictions, matches.truth, first, hit)
 
     def verdicts(self, row: int, ignored: Mask, outside: Mask | None = None) -> tuple[Mask, Mask]:
         """True and false positives (n,), (n,) at threshold ``row``.
@@ -108,7 +110,7 @@ class Judged:
         return true, ~true & ~neutral
 
 
-def precisions(judged: Judged, truths: Truths, classes: int, truth_in: Mask, found_in: Mask) -> Precisions:
+def precisions(matched: MatchedPredictions, truths: Truths, classes: int, truth_in: Mask, found_in: Mask) -> Precisions:
     """Average precision of the objects that ``truth_in`` (m,) marks, of sizes that ``found_in`` (n,) marks too.
 
     Other objects are ignored, and so are predictions of other sizes that hit nothing.
@@ -116,16 +118,16 @@ def precisions(judged: Judged, truths: Truths, classes: int, truth_in: Mask, fou
     ignored = truths.ignored | ~truth_in
     counts = np.bincount(truths.labels[~ignored], minlength=classes)
     ap = np.full((len(METRICS), len(THRESHOLDS), classes), np.nan)
-    bounds = np.searchsorted(judged.predictions.labels, np.arange(classes + 1))
+    bounds = np.searchsorted(matched.predictions.labels, np.arange(classes + 1))
     for row in range(len(THRESHOLDS)):
-        true, false = judged.verdicts(row, ignored, ~found_in)
+        true, false = matched.verdicts(row, ignored, ~found_in)
         for label in np.flatnonzero(counts).tolist():
             part = slice(bounds[label], bounds[label + 1])
-            ap[:, row, label] = average_precision(true[part], false[part], int(counts[label]))
+            ap[:, row, label] = compute_ap(true[part], false[part], int(counts[label]))
     return Precisions(ap, counts)
 
 
-def average_precision(true: Mask, false: Mask, count: int) -> tuple[float, float]:
+def compute_ap(true: Mask, false: Mask, count: int) -> tuple[float, float]:
     """Average precision (voc07, area) of ranked true and false positives (n,), with ``count`` > 0 objects."""
     # precision falls between true positives, so these alone tell the best one from any recall on
     found = np.arange(1, np.count_nonzero(true) + 1)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, boxes_to_polygons
-from legnet_cli.engine.eval.measure import Measured
+from legnet_cli.engine.eval.measure import EvalMetrics
 from legnet_cli.engine.eval.search import quiet_scenes
 from legnet_cli.engine.eval.truth import EvalSet, Frame
 from legnet_cli.geo.raster import Scene
@@ -58,7 +58,7 @@ class _Subject:
     corners: Array
 
 
-def worst_cases(truth: EvalSet, measured: Measured, bands: tuple[int, ...] | None, stretch: str) -> list[Case]:
+def worst_cases(truth: EvalSet, measured: EvalMetrics, bands: tuple[int, ...] | None, stretch: str) -> list[Case]:
     """The worst misses, then the worst false alarms; none where there are no images to show.
 
     A miss is an object with no box of its class over it at the best threshold: first those that no box of any score
@@ -69,8 +69,8 @@ def worst_cases(truth: EvalSet, measured: Measured, bands: tuple[int, ...] | Non
     """
     if not any(frame.labels.path for frame in truth.frames):
         return []
-    shown = measured.judged.predictions.scores >= measured.threshold
-    polygons = boxes_to_polygons(measured.judged.predictions.boxes)
+    shown = measured.matched.predictions.scores >= measured.threshold
+    polygons = boxes_to_polygons(measured.matched.predictions.boxes)
     cases = []
     for subject in (*_misses(measured), *_false_alarms(measured, polygons)):
         picture = _picture(truth, subject, measured, polygons, shown, bands, stretch)
@@ -80,11 +80,11 @@ def worst_cases(truth: EvalSet, measured: Measured, bands: tuple[int, ...] | Non
     return cases
 
 
-def _misses(measured: Measured) -> Iterator[_Subject]:
-    judged, truths = measured.judged, measured.truths
+def _misses(measured: EvalMetrics) -> Iterator[_Subject]:
+    matched, truths = measured.matched, measured.truths
     score = np.zeros(len(truths))
-    first = np.flatnonzero(judged.first[0])
-    score[judged.truth[first]] = judged.predictions.scores[first]
+    first = np.flatnonzero(matched.first[0])
+    score[matched.truth[first]] = matched.predictions.scores[first]
     sides = np.ptp(truths.quads, axis=1).max(1, initial=0.0)
     order = np.lexsort((np.arange(len(truths)), -sides, score))
     missed = order[(score < max(measured.threshold, 1e-12))[order] & ~truths.ignored[order]]
@@ -93,13 +93,13 @@ def _misses(measured: Measured) -> Iterator[_Subject]:
         yield _Subject("miss", int(truths.images[i]), int(truths.labels[i]), note, truths.quads[i])
 
 
-def _false_alarms(measured: Measured, polygons: Array) -> Iterator[_Subject]:
-    found = measured.judged.predictions
+def _false_alarms(measured: EvalMetrics, polygons: Array) -> Iterator[_Subject]:
+    found = measured.matched.predictions
     _, false = measured.verdicts()
     order = np.argsort(-found.scores.astype(np.float64), kind="stable")
     for i in _spread(order[false[order]], found.labels):
         note = f"score {found.scores[i]:.2f}"
-        note += ", found twice" if measured.judged.hit[0, i] else ""
+        note += ", found twice" if measured.matched.hit[0, i] else ""
         yield _Subject("false alarm", int(found.images[i]), int(found.labels[i]), note, polygons[i])
 
 
@@ -120,7 +120,7 @@ def _spread(order: NDArray[np.int64], labels: NDArray[np.int64]) -> list[int]:
 def _picture(
     truth: EvalSet,
     subject: _Subject,
-    measured: Measured,
+    measured: EvalMetrics,
     polygons: Array,
     shown: NDArray[np.bool_],
     bands: tuple[int, ...] | None,
@@ -149,7 +149,7 @@ def _picture(
         )
 
     outline(subject.corners[None], TRUE_COLOUR if subject.kind == "miss" else FOUND_COLOUR, 3)
-    found = measured.judged.predictions
+    found = measured.matched.predictions
     outline(measured.truths.quads[measured.truths.images == subject.image], TRUE_COLOUR, 1)
     outline(polygons[(found.images == subject.image) & shown], FOUND_COLOUR, 1)
     return np.asarray(picture, np.uint8)

@@ -1,7 +1,7 @@
 """The metrics of several evaluations side by side.
 
-from legnet_cli.engine.eval.compare import CompareConfig, compare
-compare(CompareConfig(runs=(Path("runs/tiny"), Path("runs/small")), out=Path("runs/tiny-small")))
+from legnet_cli.engine.eval.compare import CompareConfig, compare_runs
+compare_runs(CompareConfig(runs=(Path("runs/tiny"), Path("runs/small")), out=Path("runs/tiny-small")))
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class CompareResult:
         return {"summary": self.summary, "ap50": self.classes, "mean_relative_drop": self.drops}
 
 
-def compare(config: CompareConfig) -> CompareResult:
+def compare_runs(config: CompareConfig) -> CompareResult:
     """Compare runs and write tables and plots to ``config.out``.
 
     Raises:

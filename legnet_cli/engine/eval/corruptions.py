@@ -1,4 +1,4 @@
-"""What makes remote-sensing images worse, in five steps each: noise, blur, light, haze, stripes, coding, coarse pixels.
+"""Corruptions of remote-sensing images, in five severities: noise, blur, light, haze, stripes, coding, coarse pixels.
 
 What happens to a pixel depends on the seed, the image's name and the pixel's place in the image, never on the window
 it is read through: tiles that overlap agree, and an image of any size needs the memory of a tile.
@@ -27,6 +27,14 @@ FULL_WELL = 400.0  # photons of a white pixel in full light
 _BLOCK = 256  # px: noise is drawn in blocks of the image, each from a generator of its own
 _ALIGN = 48  # px: holds whole JPEG blocks (16) and whole coarse pixels (2, 3, 4, 6, 8)
 _HALO = 24  # px that blur and resampling reach
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One of ``KINDS`` and how severe it is, 1 to 5."""
+
+    kind: str
+    severity: int
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,7 @@ KINDS: dict[str, tuple[Degradation, tuple[float, ...]]] = {
 
 
 def degrade(image: Image, kind: str, severity: int, place: Place) -> Image:
-    """A window of an image, RGB (h, w, 3), made worse.
+    """A corrupted window of an image, RGB (h, w, 3).
 
     Args:
         image: the window; its first row and column should be multiples of 48 where ``kind`` works on blocks.
@@ -187,11 +195,11 @@ class Degraded:
         row, height = _widen(tile.row, tile.height, self.height)
         col, width = _widen(tile.col, tile.width, self.width)
         image, valid = self.grid.read(Tile(row, col, height, width))
-        worse = degrade(image, self.kind, self.severity, Place(self.seed, self.image, row, col))
-        worse[~valid] = image[~valid]
+        degraded = degrade(image, self.kind, self.severity, Place(self.seed, self.image, row, col))
+        degraded[~valid] = image[~valid]
         top, left = tile.row - row, tile.col - col
         inner = np.s_[top : top + tile.height, left : left + tile.width]
-        return worse[inner], valid[inner]
+        return degraded[inner], valid[inner]
 
 
 def _widen(start: int, length: int, limit: int) -> tuple[int, int]:

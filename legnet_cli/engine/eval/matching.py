@@ -101,7 +101,7 @@ def match(predictions: Predictions, truths: Truths, classes: int) -> Matches:
         classes: number of classes.
     """
     group1, group2 = predictions.images * classes + predictions.labels, truths.images * classes + truths.labels
-    one, two, iou = overlaps(predictions.boxes, truths.quads, group1, group2)
+    one, two, iou = iou_pairs(predictions.boxes, truths.quads, group1, group2)
     order = np.lexsort((two, -iou, one))
     found, first = np.unique(one[order], return_index=True)
     best = order[first]
@@ -110,7 +110,7 @@ def match(predictions: Predictions, truths: Truths, classes: int) -> Matches:
     return result
 
 
-def overlaps(boxes: Array, quads: Array, group1: Labels, group2: Labels) -> tuple[Labels, Labels, Array]:
+def iou_pairs(boxes: Array, quads: Array, group1: Labels, group2: Labels) -> tuple[Labels, Labels, Array]:
     """All pairs of one group that overlap by ``LOWEST_IOU`` or more: index of the box, of the quad, IoU (k,) each.
 
     A line through its centre halves a box. So a convex shape that has half of the box or more in it, as an IoU of 0.5
@@ -166,7 +166,7 @@ def confusion(predictions: Predictions, truths: Truths, score: float, classes: i
     """
     chosen = np.flatnonzero(predictions.scores >= score)
     predictions = predictions.take(chosen)
-    one, two, iou = overlaps(predictions.boxes, truths.quads, predictions.images, truths.images)
+    one, two, iou = iou_pairs(predictions.boxes, truths.quads, predictions.images, truths.images)
     one, two, iou = one[iou > LOWEST_IOU], two[iou > LOWEST_IOU], iou[iou > LOWEST_IOU]
     order = np.lexsort((two, one, -predictions.scores[one].astype(np.float64), truths.ignored[two], -iou))
     partner, taken = np.full(len(predictions), -1), np.zeros(len(truths), bool)

@@ -14,7 +14,7 @@ from legnet_cli.boxes import Array, polygons_to_boxes
 from legnet_cli.engine.eval.average_precision import (
     METRICS,
     Curve,
-    Judged,
+    MatchedPredictions,
     OperatingPoint,
     Precisions,
     best_point,
@@ -34,13 +34,13 @@ BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvalMetrics:
     """Metrics of one set of predictions.
 
     Attributes:
         classes: names of the labels.
         truths: the objects.
-        judged: the ranked predictions with the verdict on each.
+        matched: the ranked predictions with the verdict on each.
         precisions: of all objects.
         pixels, metres: of the objects of each size; empty where the unit is unknown.
         curves: by class, at the overlap 0.5; None for a class without objects.
@@ -51,7 +51,7 @@ class Measured:
 
     classes: tuple[str, ...]
     truths: Truths
-    judged: Judged
+    matched: MatchedPredictions
     precisions: Precisions
     pixels: dict[str, Precisions]
     metres: dict[str, Precisions]
@@ -72,7 +72,7 @@ class Measured:
 
     def verdicts(self) -> tuple[Mask, Mask]:
         """True and false positives among the ranked predictions at the overlap 0.5."""
-        return self.judged.verdicts(0, self.truths.ignored)
+        return self.matched.verdicts(0, self.truths.ignored)
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in ``metrics.json``."""
@@ -84,7 +84,7 @@ class Measured:
             }
             for metric, values in zip(METRICS, self.precisions.ap, strict=True)
         }
-        found = np.bincount(self.judged.predictions.labels, minlength=len(self.classes))
+        found = np.bincount(self.matched.predictions.labels, minlength=len(self.classes))
         difficult = np.bincount(self.truths.labels[self.truths.ignored], minlength=len(self.classes))
         return {
             "map": by_metric(self.precisions.mean),
@@ -118,9 +118,9 @@ class Measured:
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
 
-def measure(
+def compute_metrics(
     predictions: Predictions, truths: Truths, classes: Sequence[str], *, inclusive: bool = False, in_pixels: bool = True
-) -> Measured:
+) -> EvalMetrics:
     """All metrics.
 
     Args:
@@ -130,22 +130,22 @@ def measure(
         inclusive: an overlap that equals the threshold is enough, as for mmrotate; for DOTA it is not.
         in_pixels: coordinates are pixels, so that sizes in pixels make sense.
     """
-    judged = judge(predictions, truths, len(classes), inclusive=inclusive)
-    ranked, count = judged.predictions, len(classes)
-    every = precisions(judged, truths, count, _all(truths), _all(ranked))
+    matched = match_predictions(predictions, truths, len(classes), inclusive=inclusive)
+    ranked, count = matched.predictions, len(classes)
+    every = precisions(matched, truths, count, _all(truths), _all(ranked))
     areas = polygons_to_boxes(truths.quads)[:, 2:4].prod(1), ranked.boxes[:, 2:4].prod(1)
-    pixels = _by_size(judged, truths, count, np.sqrt(areas[0]), np.sqrt(areas[1]), PIXEL_SIZES) if in_pixels else {}
+    pixels = _by_size(matched, truths, count, np.sqrt(areas[0]), np.sqrt(areas[1]), PIXEL_SIZES) if in_pixels else {}
     known = bool(np.isfinite(truths.metres[~truths.ignored]).any())
-    metres = _by_size(judged, truths, count, truths.metres, ranked.metres, METRE_SIZES) if known else {}
-    true, false = judged.verdicts(0, truths.ignored)
+    metres = _by_size(matched, truths, count, truths.metres, ranked.metres, METRE_SIZES) if known else {}
+    true, false = matched.verdicts(0, truths.ignored)
     curves = _curves(ranked, true, false, every.counts)
     order = np.argsort(-ranked.scores.astype(np.float64), kind="stable")
     overall = best_point(curve(ranked.scores[order], true[order], false[order], max(int(every.counts.sum()), 1)))
     threshold = overall.score if overall else 0.0
-    return Measured(
+    return EvalMetrics(
         tuple(classes),
         truths,
-        judged,
+        matched,
         every,
         pixels,
         metres,
@@ -156,16 +156,18 @@ def measure(
     )
 
 
-def judge(predictions: Predictions, truths: Truths, classes: int, *, inclusive: bool = False) -> Judged:
-    """Rank and match ``predictions``; arguments as of :func:`measure`."""
+def match_predictions(
+    predictions: Predictions, truths: Truths, classes: int, *, inclusive: bool = False
+) -> MatchedPredictions:
+    """Rank and match ``predictions``; arguments as of :func:`compute_metrics`."""
     ranked = predictions.ranked()
-    return Judged.of(ranked, match(ranked, truths, classes), truths, inclusive=inclusive)
+    return MatchedPredictions.of(ranked, match(ranked, truths, classes), truths, inclusive=inclusive)
 
 
 def mean_precision(predictions: Predictions, truths: Truths, classes: int, *, inclusive: bool = False) -> Array:
-    """(metrics, thresholds) mean average precision alone; arguments as of :func:`measure`."""
-    judged = judge(predictions, truths, classes, inclusive=inclusive)
-    return precisions(judged, truths, classes, _all(truths), _all(judged.predictions)).mean
+    """(metrics, thresholds) mean average precision alone; arguments as of :func:`compute_metrics`."""
+    matched = match_predictions(predictions, truths, classes, inclusive=inclusive)
+    return precisions(matched, truths, classes, _all(truths), _all(matched.predictions)).mean
 
 
 def _all(items: Truths | Predictions) -> Mask:
@@ -173,13 +175,18 @@ def _all(items: Truths | Predictions) -> Mask:
 
 
 def _by_size(
-    judged: Judged, truths: Truths, classes: int, true: Array, found: Array, sizes: dict[str, tuple[float, float]]
+    matched: MatchedPredictions,
+    truths: Truths,
+    classes: int,
+    true: Array,
+    found: Array,
+    sizes: dict[str, tuple[float, float]],
 ) -> dict[str, Precisions]:
     """Precisions by size; an object of unknown size, NaN, is of none."""
     parts = {}
     for name, (low, high) in sizes.items():
         inside = [(low <= size) & (size < high) for size in (true, found)]
-        parts[name] = precisions(judged, truths, classes, inside[0], inside[1])
+        parts[name] = precisions(matched, truths, classes, inside[0], inside[1])
     return parts
 
 

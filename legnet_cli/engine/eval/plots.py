@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import polygons_to_boxes
-from legnet_cli.engine.eval.measure import BACKGROUND, Measured
+from legnet_cli.engine.eval.measure import BACKGROUND, EvalMetrics
 from legnet_cli.engine.eval.robustness import Robustness
 from legnet_cli.engine.predict.preview import class_colour
 
@@ -24,7 +24,7 @@ _ANNOTATED = 25  # classes up to which each cell of the confusion matrix shows i
 _POINTS = 2000  # of a curve that are drawn
 
 
-def plot_curves(measured: Measured, path: Path) -> None:
+def plot_curves(measured: EvalMetrics, path: Path) -> None:
     """Precision against recall of each class at the overlap 0.5, the best threshold marked."""
     figure, axes = _figure(8.4, 5.2)
     ap = measured.precisions.ap[1, 0]
@@ -45,7 +45,7 @@ def plot_curves(measured: Measured, path: Path) -> None:
     _save(figure, path)
 
 
-def plot_confusion(measured: Measured, path: Path) -> None:
+def plot_confusion(measured: EvalMetrics, path: Path) -> None:
     """Confusion matrix: colours by share of the true class, numbers are counts."""
     matrix = measured.confusion
     names = [*measured.classes, BACKGROUND]
@@ -66,11 +66,11 @@ def plot_confusion(measured: Measured, path: Path) -> None:
     _save(figure, path)
 
 
-def plot_histograms(measured: Measured, path: Path) -> None:
+def plot_histograms(measured: EvalMetrics, path: Path) -> None:
     """How scores and sizes spread: of right and wrong predictions, of found and missed objects."""
     figure, (left, right) = _figures(9.6, 3.7, 2)
     true, false = measured.verdicts()
-    scores = measured.judged.predictions.scores
+    scores = measured.matched.predictions.scores
     bins = np.linspace(0, 1, 41).tolist()
     # not stacked: on a logarithmic axis heights do not add up
     for part, colour, name in ((scores[false], BAD, "wrong"), (scores[true], GOOD, "right")):
@@ -81,7 +81,7 @@ def plot_histograms(measured: Measured, path: Path) -> None:
     truths = measured.truths
     chosen = true & (scores >= measured.threshold)
     found = np.zeros(len(truths), bool)
-    found[measured.judged.truth[chosen]] = True
+    found[measured.matched.truth[chosen]] = True
     side = np.sqrt(polygons_to_boxes(truths.quads)[:, 2:4].prod(1))
     counted = ~truths.ignored & (side > 0)
     edges = np.geomspace(side[counted].min(), side[counted].max() * 1.001 + 1e-9, 31).tolist()

@@ -37,7 +37,7 @@ _IMAGE_FIELDS = ("scene", "image")
 
 
 @dataclass(frozen=True)
-class Found:
+class ImagePredictions:
     """Predictions in pixels of whole images.
 
     Attributes:
@@ -49,7 +49,7 @@ class Found:
     classes: tuple[str, ...]
 
 
-def read_predictions(path: Path, truth: EvalSet) -> Found:
+def read_predictions(path: Path, truth: EvalSet) -> ImagePredictions:
     """Read the predictions at ``path`` for the images of ``truth``.
 
     Raises:
@@ -109,7 +109,7 @@ def _task1_members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo
     return [member for member, _ in found]
 
 
-def _by_image(path: Path, rows: Sequence[ImageDetections], classes: Sequence[str], truth: EvalSet) -> Found:
+def _by_image(path: Path, rows: Sequence[ImageDetections], classes: Sequence[str], truth: EvalSet) -> ImagePredictions:
     """Predictions by image name, given to the images of ``truth``; those of tiles put together."""
     parts: list[list[tuple[TileName, Detections]]] = [[] for _ in truth.names]
     for row in rows:
@@ -117,7 +117,7 @@ def _by_image(path: Path, rows: Sequence[ImageDetections], classes: Sequence[str
         found = row.detections
         boxes = tile.boxes_to_image(found.boxes)
         parts[image].append((tile, Detections(boxes, found.scores, found.labels)))
-    return Found(tuple(merge_named(part) for part in parts), tuple(classes))
+    return ImagePredictions(tuple(merge_named(part) for part in parts), tuple(classes))
 
 
 def _find(path: Path, name: str, truth: EvalSet) -> tuple[int, TileName]:
@@ -145,7 +145,7 @@ def merge_named(parts: Sequence[tuple[TileName, Detections]]) -> Detections:
     return merge_tiles(found, np.repeat(np.arange(len(parts)), [len(part) for _, part in parts]), tiles, shape)
 
 
-def _read_layer(path: Path, truth: EvalSet) -> Found:
+def _read_layer(path: Path, truth: EvalSet) -> ImagePredictions:
     """Predictions of a vector layer: fields class, score, and scene or image where there are several images."""
     table = read_polygons(path)
     scores = _scores(path, table)
@@ -158,7 +158,7 @@ def _read_layer(path: Path, truth: EvalSet) -> Found:
         points = [_pixels(path, table, row, georef) for row in index]
         found = Detections(tile.boxes_to_image(_boxes(points)), scores[index], labels[index])
         parts[image].append((tile, found))
-    return Found(tuple(merge_named(part) for part in parts), tuple(classes))
+    return ImagePredictions(tuple(merge_named(part) for part in parts), tuple(classes))
 
 
 _Target = tuple[int, TileName, Georef | None]

@@ -9,7 +9,7 @@ from typing import Any
 
 from legnet_cli.engine.eval import html
 from legnet_cli.engine.eval.cases import FOUND_COLOUR, TRUE_COLOUR, Case
-from legnet_cli.engine.eval.measure import Measured
+from legnet_cli.engine.eval.measure import EvalMetrics
 from legnet_cli.engine.eval.plots import plot_confusion, plot_curves, plot_histograms, plot_robustness
 from legnet_cli.engine.eval.robustness import Robustness
 from legnet_cli.files import atomic_path
@@ -31,7 +31,11 @@ _RULES = {
 
 
 def write_report(
-    out: Path, metrics: dict[str, Any], measured: Measured, cases: Sequence[Case], worse: Robustness | None = None
+    out: Path,
+    metrics: dict[str, Any],
+    measured: EvalMetrics,
+    cases: Sequence[Case],
+    robustness: Robustness | None = None,
 ) -> None:
     """Write the report to the folder ``out``; files of an earlier report there are replaced or removed.
 
@@ -41,12 +45,12 @@ def write_report(
     with atomic_path(out) as scratch:
         scratch.mkdir()
         write_metrics(scratch / METRICS_FILE, metrics)
-        curves, confusion, histograms, robustness = (scratch / name for name in PLOTS)
+        curves, confusion, histograms, drops = (scratch / name for name in PLOTS)
         plot_curves(measured, curves)
         plot_confusion(measured, confusion)
         plot_histograms(measured, histograms)
-        if worse is not None:
-            plot_robustness(worse, robustness)
+        if robustness is not None:
+            plot_robustness(robustness, drops)
         text = _page(metrics, measured, cases, scratch)
         (scratch / REPORT_FILE).write_text(text, encoding="utf-8", newline="\n")
         for name in PLOTS:
@@ -60,7 +64,7 @@ def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
-def _page(metrics: dict[str, Any], measured: Measured, cases: Sequence[Case], folder: Path) -> str:
+def _page(metrics: dict[str, Any], measured: EvalMetrics, cases: Sequence[Case], folder: Path) -> str:
     subject = metrics.get("weights") or metrics.get("predictions")
     title = f"Evaluation of {Path(str(subject)).name}"
     subtitle = f"{subject} on {metrics['data']}: {metrics['images']:,} images. {_RULES[metrics['rules']]}"
@@ -97,7 +101,7 @@ def _cards(metrics: dict[str, Any]) -> str:
     return html.cards([(label, html.figure_text(value)) for label, value in shown])
 
 
-def _classes(metrics: dict[str, Any], measured: Measured) -> str:
+def _classes(metrics: dict[str, Any], measured: EvalMetrics) -> str:
     counts, points = metrics["counts"], metrics["operating_point"]["classes"]
     ap = measured.precisions.ap
     rows = []
@@ -142,16 +146,16 @@ def _sizes(metrics: dict[str, Any]) -> str:
 
 
 def _robustness(metrics: dict[str, Any], folder: Path) -> str:
-    worse = metrics["robustness"]
-    if worse is None:
+    robustness = metrics["robustness"]
+    if robustness is None:
         return ""
-    clean = worse["clean"]["voc07"]["mAP50"]
+    clean = robustness["clean"]["voc07"]["mAP50"]
     rows = [
         (kind, clean, *values["voc07"]["mAP50"], _percent(values["relative_drop"]))
-        for kind, values in worse["kinds"].items()
+        for kind, values in robustness["kinds"].items()
     ]
-    severities = [f"severity {number}" for number in worse["severities"]]
-    total = ("mean", *[""] * (1 + len(severities)), _percent(worse["mean_relative_drop"]))
+    severities = [f"severity {number}" for number in robustness["severities"]]
+    total = ("mean", *[""] * (1 + len(severities)), _percent(robustness["mean_relative_drop"]))
     table = html.table(("degradation", "as it is", *severities, "relative drop"), rows, total=total)
     plot = html.plot(folder / PLOTS[3], "mAP50 by degradation and severity")
     return html.section("Robustness", table, plot, note="mAP50 (VOC07) on degraded images.")

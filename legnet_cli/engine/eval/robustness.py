@@ -1,4 +1,4 @@
-"""How much worse a detector gets on worse images."""
+"""How much a detector loses on corrupted images."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy as np
 
 from legnet_cli.boxes import Array
 from legnet_cli.engine.eval.average_precision import METRICS, summary
-from legnet_cli.engine.eval.corruptions import KINDS, SEVERITIES
+from legnet_cli.engine.eval.corruptions import KINDS, SEVERITIES, Corruption
 from legnet_cli.engine.eval.matching import Predictions
-from legnet_cli.engine.eval.measure import Measured, mean_precision
-from legnet_cli.engine.eval.search import Worse
+from legnet_cli.engine.eval.measure import EvalMetrics, mean_precision
 
 PASSES = len(KINDS) * len(SEVERITIES)
 
@@ -24,16 +23,16 @@ class Robustness:
 
     Attributes:
         clean: (metrics, thresholds) on plain images.
-        worse: (metrics, thresholds) by kind, at severities 1 to 5.
+        corrupted: (metrics, thresholds) by kind, at severities 1 to 5.
     """
 
     clean: Array
-    worse: dict[str, tuple[Array, ...]]
+    corrupted: dict[str, tuple[Array, ...]]
 
     @property
     def map50(self) -> dict[str, list[float]]:
         """VOC07 mAP50 by kind, at severities 1 to 5."""
-        return {kind: [float(mean[0, 0]) for mean in means] for kind, means in self.worse.items()}
+        return {kind: [float(mean[0, 0]) for mean in means] for kind, means in self.corrupted.items()}
 
     @property
     def drops(self) -> dict[str, float | None]:
@@ -55,7 +54,7 @@ class Robustness:
                 **{metric: _columns([dict(summary(mean)[metric]) for mean in means]) for metric in METRICS},
                 "relative_drop": self.drops[kind],
             }
-            for kind, means in self.worse.items()
+            for kind, means in self.corrupted.items()
         }
         clean = {metric: dict(values) for metric, values in summary(self.clean).items()}
         return {"severities": list(SEVERITIES), "clean": clean, "kinds": kinds, "mean_relative_drop": self.drop}
@@ -65,20 +64,22 @@ def _columns(rows: list[dict[str, float | None]]) -> dict[str, list[float | None
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def robustness(predict: Callable[[Worse], Predictions], measured: Measured, *, inclusive: bool = False) -> Robustness:
+def measure_robustness(
+    predict: Callable[[Corruption], Predictions], measured: EvalMetrics, *, inclusive: bool = False
+) -> Robustness:
     """Measure a detector on every degradation at every severity.
 
     Args:
-        predict: predictions on the images, made worse.
+        predict: predictions on the corrupted images.
         measured: metrics on the images as they are.
-        inclusive: as of :func:`legnet_cli.engine.eval.measure.measure`.
+        inclusive: as of :func:`legnet_cli.engine.eval.measure.compute_metrics`.
     """
     truths, count = measured.truths, len(measured.classes)
-    worse = {
+    corrupted = {
         kind: tuple(
-            mean_precision(predict(Worse(kind, severity)), truths, count, inclusive=inclusive)
+            mean_precision(predict(Corruption(kind, severity)), truths, count, inclusive=inclusive)
             for severity in SEVERITIES
         )
         for kind in KINDS
     }
-    return Robustness(measured.precisions.mean, worse)
+    return Robustness(measured.precisions.mean, corrupted)

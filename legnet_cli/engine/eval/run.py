@@ -26,11 +26,11 @@ from legnet_cli.detectors.loader import Detector, choose_device, load_detector
 from legnet_cli.detectors.weights.recipes import DATASETS
 from legnet_cli.engine.eval.cases import worst_cases
 from legnet_cli.engine.eval.matching import Labels, Predictions, Truths
-from legnet_cli.engine.eval.measure import Measured, measure
-from legnet_cli.engine.eval.predictions import Found, read_predictions
+from legnet_cli.engine.eval.measure import EvalMetrics, compute_metrics
+from legnet_cli.engine.eval.predictions import ImagePredictions, read_predictions
 from legnet_cli.engine.eval.report import METRICS_FILE, write_report
-from legnet_cli.engine.eval.robustness import PASSES, Robustness, robustness
-from legnet_cli.engine.eval.search import SearchPlan, count_tiles, plan_shapes, search
+from legnet_cli.engine.eval.robustness import PASSES, Robustness, measure_robustness
+from legnet_cli.engine.eval.search import SearchPlan, count_tiles, plan_shapes, search_images
 from legnet_cli.engine.eval.truth import EvalSet, Source, load_truth
 from legnet_cli.engine.predict import Progress
 from legnet_cli.errors import ConfigError, DataError
@@ -117,7 +117,7 @@ class EvalResult:
     """
 
     metrics: dict[str, Any]
-    measured: Measured
+    measured: EvalMetrics
     robustness: Robustness | None
     out: Path
     submission: Path | None
@@ -151,20 +151,20 @@ def evaluate(
     )
     if config.submission is not None:
         check_task1(_short_names(truth), ())
-    worse: Robustness | None = None
+    robustness: Robustness | None = None
     if config.predictions is not None:
         found = read_predictions(config.predictions, truth)
         classes = _classes(truth, found.classes, config.classes, str(config.predictions))
         measured = _measure(truth, found, classes, config)
     else:
-        found, measured, worse = _search(config, truth, on_progress, on_download)
+        found, measured, robustness = _search(config, truth, on_progress, on_download)
     _say(truth, found, measured)
-    metrics = _metrics(config, truth, measured, worse)
+    metrics = _metrics(config, truth, measured, robustness)
     if config.submission is not None:
         _write_submission(config.submission, truth, found)
     cases = worst_cases(truth, measured, config.bands, config.stretch)
-    write_report(config.out, metrics, measured, cases, worse)
-    return EvalResult(metrics, measured, worse, config.out, config.submission, time.perf_counter() - start)
+    write_report(config.out, metrics, measured, cases, robustness)
+    return EvalResult(metrics, measured, robustness, config.out, config.submission, time.perf_counter() - start)
 
 
 def _check_outputs(config: EvalConfig) -> None:
@@ -178,7 +178,7 @@ def _search(
     truth: EvalSet,
     on_progress: Callable[[Progress], None],
     on_download: Callable[[int, int | None], None],
-) -> tuple[Found, Measured, Robustness | None]:
+) -> tuple[ImagePredictions, EvalMetrics, Robustness | None]:
     """Search the images with the model, then on request their degraded versions."""
     assert config.weights is not None
     detector = load_detector(
@@ -200,16 +200,16 @@ def _search(
         done += count
         on_progress(Progress(str(config.data), done, total, 0.0))
 
-    found = search(truth, shapes, detector, plan, None, advance)
+    found = search_images(truth, shapes, detector, plan, None, advance)
     measured = _measure(truth, found, classes, config)
     if not config.robustness:
         return found, measured, None
-    worse = robustness(
-        lambda change: select_classes(truth, search(truth, shapes, detector, plan, change, advance), classes)[1],
+    robustness = measure_robustness(
+        lambda change: select_classes(truth, search_images(truth, shapes, detector, plan, change, advance), classes)[1],
         measured,
         inclusive=config.count_difficult,
     )
-    return found, measured, worse
+    return found, measured, robustness
 
 
 def _plan(config: EvalConfig, detector: Detector) -> SearchPlan:
@@ -247,11 +247,11 @@ def _classes(
     return both
 
 
-def _measure(truth: EvalSet, found: Found, classes: Sequence[str], config: EvalConfig) -> Measured:
+def _measure(truth: EvalSet, found: ImagePredictions, classes: Sequence[str], config: EvalConfig) -> EvalMetrics:
     truths, predictions = select_classes(truth, found, classes)
     if truths.ignored.all():
         raise DataError(f"{truth.source}: has no object of {', '.join(classes)} that counts: choose other --classes")
-    return measure(
+    return compute_metrics(
         predictions,
         truths,
         classes,
@@ -260,7 +260,7 @@ def _measure(truth: EvalSet, found: Found, classes: Sequence[str], config: EvalC
     )
 
 
-def select_classes(truth: EvalSet, found: Found, classes: Sequence[str]) -> tuple[Truths, Predictions]:
+def select_classes(truth: EvalSet, found: ImagePredictions, classes: Sequence[str]) -> tuple[Truths, Predictions]:
     """Objects and predictions of ``classes`` alone, their labels counted in these."""
     old = truth.truths
     labels = _relabel(old.labels, truth.classes, classes)
@@ -279,7 +279,7 @@ def _relabel(labels: Labels, old: Sequence[str], new: Sequence[str]) -> Labels:
     return np.array([*(index.get(name, -1) for name in old), -1], np.int64)[labels]
 
 
-def _say(truth: EvalSet, found: Found, measured: Measured) -> None:
+def _say(truth: EvalSet, found: ImagePredictions, measured: EvalMetrics) -> None:
     if measured.without_truth:
         logger.warning("no object of %s: not in any mean", ", ".join(measured.without_truth))
     silent = [name for name, part in zip(truth.names, found.images, strict=True) if len(part) == 0]
@@ -287,7 +287,9 @@ def _say(truth: EvalSet, found: Found, measured: Measured) -> None:
         logger.info("no prediction on %d of %d images, such as %s", len(silent), len(truth.names), silent[0])
 
 
-def _metrics(config: EvalConfig, truth: EvalSet, measured: Measured, worse: Robustness | None) -> dict[str, Any]:
+def _metrics(
+    config: EvalConfig, truth: EvalSet, measured: EvalMetrics, robustness: Robustness | None
+) -> dict[str, Any]:
     rules = "mmrotate" if config.count_difficult else "dota"
     made_by = {"weights": config.weights} if config.weights else {"predictions": str(config.predictions)}
     found = measured.to_dict()
@@ -298,11 +300,11 @@ def _metrics(config: EvalConfig, truth: EvalSet, measured: Measured, worse: Robu
         "images": len(truth.names),
         "rules": rules,
         **found,
-        "robustness": None if worse is None else worse.to_dict(),
+        "robustness": None if robustness is None else robustness.to_dict(),
     }
 
 
-def _write_submission(path: Path, truth: EvalSet, found: Found) -> None:
+def _write_submission(path: Path, truth: EvalSet, found: ImagePredictions) -> None:
     """Write the predictions as DOTA's server takes them: ``Task1_<class>.txt`` at the top of a zip."""
     rows = [ImageDetections(name, part) for name, part in zip(_short_names(truth), found.images, strict=True)]
     with TemporaryDirectory() as folder, atomic_path(path) as scratch:

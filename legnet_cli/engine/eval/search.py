@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors.loader import Detector
-from legnet_cli.engine.eval.corruptions import Degraded
-from legnet_cli.engine.eval.predictions import Found, merge_named
+from legnet_cli.engine.eval.corruptions import Corruption, Degraded
+from legnet_cli.engine.eval.predictions import ImagePredictions, merge_named
 from legnet_cli.engine.eval.truth import EvalSet, Frame
 from legnet_cli.engine.predict.scan import PixelGrid, scan
 from legnet_cli.errors import DataError
@@ -46,19 +46,13 @@ class SearchPlan:
     seed: int
 
 
-@dataclass(frozen=True)
-class Worse:
-    """A degradation and how severe it is, 1 to 5."""
-
-    kind: str
-    severity: int
-
-
-class _Shelf:
+class _ImageStack:
     """Images of one size as one grid, each far below the one before; windows are read ahead by threads."""
 
-    def __init__(self, frames: Sequence[Frame], shape: tuple[int, int], plan: SearchPlan, worse: Worse | None) -> None:
-        self._frames, self._plan, self._worse = frames, plan, worse
+    def __init__(
+        self, frames: Sequence[Frame], shape: tuple[int, int], plan: SearchPlan, corruption: Corruption | None
+    ) -> None:
+        self._frames, self._plan, self._corruption = frames, plan, corruption
         self._gap = shape[0] * _GAP if len(frames) > 1 else 0
         self._pitch = shape[0] + self._gap
         self.height, self.width = self._pitch * len(frames), shape[1]
@@ -95,9 +89,9 @@ class _Shelf:
             return self._degraded(scene, frame).read(window)
 
     def _degraded(self, scene: Scene, frame: Frame) -> PixelGrid:
-        if self._worse is None:
+        if self._corruption is None:
             return scene
-        return Degraded(scene, self._worse.kind, self._worse.severity, self._plan.seed, frame.labels.stem)
+        return Degraded(scene, self._corruption.kind, self._corruption.severity, self._plan.seed, frame.labels.stem)
 
     def split(self, found: Detections) -> list[Detections]:
         """The detections of each frame, in pixels of it."""
@@ -137,30 +131,30 @@ def count_tiles(shapes: Sequence[tuple[int, int]], plan: SearchPlan) -> int:
     return sum(len(tile_grid(*shape, plan.tile, plan.overlap)) for shape in shapes)
 
 
-def search(
+def search_images(
     truth: EvalSet,
     shapes: Sequence[tuple[int, int]],
     detector: Detector,
     plan: SearchPlan,
-    worse: Worse | None,
+    corruption: Corruption | None,
     on_tiles: Callable[[int], None],
-) -> Found:
-    """Detections in every image of ``truth``, as ``worse`` makes it.
+) -> ImagePredictions:
+    """Detections in every image of ``truth``, after ``corruption``.
 
     Images of one size that fit one tile share batches. The result does not depend on ``plan.workers``.
     """
     parts: list[list[tuple[TileName, Detections]]] = [[] for _ in truth.names]
     for group in _groups(shapes, plan):
         frames = [truth.frames[index] for index in group]
-        shelf = _Shelf(frames, shapes[group[0]], plan, worse)
+        stack = _ImageStack(frames, shapes[group[0]], plan, corruption)
         try:
-            found = shelf.split(scan(shelf, detector, shelf.tiles, plan.batch, on_tiles))
+            found = stack.split(scan(stack, detector, stack.tiles, plan.batch, on_tiles))
         finally:
-            shelf.close()
+            stack.close()
         for frame, part in zip(frames, found, strict=True):
             placed = Detections(frame.tile.boxes_to_image(part.boxes), part.scores, part.labels)
             parts[frame.image].append((frame.tile, placed))
-    return Found(tuple(merge_named(part) for part in parts), detector.card.classes)
+    return ImagePredictions(tuple(merge_named(part) for part in parts), detector.card.classes)
 
 
 def _groups(shapes: Sequence[tuple[int, int]], plan: SearchPlan) -> list[list[int]]:

@@ -22,7 +22,7 @@ from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.detect import VECTOR_SUFFIXES, find_parts
 from legnet_cli.data.labels import Dataset, ImageLabels, labels_of, strip_image_suffix
 from legnet_cli.data.vector_labels import class_names
-from legnet_cli.engine.eval.matching import Truths, overlaps
+from legnet_cli.engine.eval.matching import Truths, iou_pairs
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.plane import map_plane
@@ -195,7 +195,7 @@ def _once(truths: Truths, frame: NDArray[np.int64], difficult: NDArray[np.int64]
     """Which objects (n,) to keep so that each is there once, though neighbouring tiles share it."""
     boxes = polygons_to_boxes(truths.quads)
     group = truths.images * classes + truths.labels
-    one, two, iou = overlaps(boxes, truths.quads, group, group)
+    one, two, iou = iou_pairs(boxes, truths.quads, group, group)
     rank = np.empty(len(truths), np.int64)
     rank[np.lexsort((np.arange(len(truths)), -boxes[:, 2] * boxes[:, 3], difficult))] = np.arange(len(truths))
     same = (iou > SAME) & (frame[one] != frame[two]) & (rank[one] < rank[two])

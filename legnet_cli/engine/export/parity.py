@@ -72,7 +72,7 @@ class Parity:
         return self.share >= self.tolerance.share
 
 
-def compare(
+def measure_parity(
     reference: TileDetector, other: TileDetector, tiles: Sequence[NDArray[np.uint8]], tolerance: Tolerance
 ) -> Parity:
     """Run both detectors on each of the RGB tiles (H, W, 3)."""

@@ -26,9 +26,9 @@ from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_de
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
 from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch, sha256
 from legnet_cli.engine.eval import EvalConfig, evaluate
-from legnet_cli.engine.export.parity import STRICT, TOLERANCES, Parity, compare
+from legnet_cli.engine.export.parity import STRICT, TOLERANCES, Parity, measure_parity
 from legnet_cli.engine.export.stac import stac_path, write_stac
-from legnet_cli.engine.sample_tiles import drawn_tile, read_tiles
+from legnet_cli.engine.sample_tiles import read_tiles, synthetic_tile
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import atomic_path, check_output
 
@@ -174,7 +174,7 @@ def _tiles(config: ExportConfig, card: ModelCard) -> list[Image]:
     if config.tiles:
         tiles = read_tiles(config.tiles, side, config.max_tiles, card.stretch)
     else:
-        tiles = [drawn_tile(side, side, seed) for seed in range(_DRAWN)]
+        tiles = [synthetic_tile(side, side, seed) for seed in range(_DRAWN)]
         if config.precision == "int8":
             logger.warning("int8 is calibrated on drawn tiles: give --tiles with imagery like yours")
     if not tiles:
@@ -200,7 +200,7 @@ def _verify(
     if config.size is None:  # sides that are no multiple of 32 are padded inside
         height, width = tiles[0].shape[:2]
         tiles = [*tiles, np.ascontiguousarray(tiles[0][: max(33, height * 2 // 3 + 1), : max(33, width // 2 + 1)])]
-    parity = compare(reference, found, tiles, TOLERANCES[config.precision])
+    parity = measure_parity(reference, found, tiles, TOLERANCES[config.precision])
     if not any(parity.boxes):
         logger.warning("no box scores over 0.1 on these tiles, so nothing was compared: give others with --tiles")
     asked = parity.tolerance

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from legnet_cli.detectors.loader import build_detector
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
-from legnet_cli.engine.eval.measure import measure
-from legnet_cli.engine.eval.predictions import Found
+from legnet_cli.engine.eval.measure import compute_metrics
+from legnet_cli.engine.eval.predictions import ImagePredictions
 from legnet_cli.engine.eval.run import select_classes
-from legnet_cli.engine.eval.search import SearchPlan, plan_shapes, search
+from legnet_cli.engine.eval.search import SearchPlan, plan_shapes, search_images
 from legnet_cli.engine.eval.truth import EvalSet, Source, load_truth
 from legnet_cli.errors import DataError
 
@@ -47,19 +47,19 @@ class Validation:
 
     def find(
         self, state: dict[str, Tensor], card: ModelCard, device: torch.device, rank: int = 0, processes: int = 1
-    ) -> Found:
+    ) -> ImagePredictions:
         """What the weights ``state`` find in every ``processes``-th image, from number ``rank`` on."""
         detector = build_detector(Checkpoint(state, card), device)
         mine = [i for i, frame in enumerate(self.truth.frames) if frame.image % processes == rank]
         part = replace(self.truth, frames=tuple(self.truth.frames[i] for i in mine))
-        return search(part, [self._shapes[i] for i in mine], detector, self._plan, None, lambda count: None)
+        return search_images(part, [self._shapes[i] for i in mine], detector, self._plan, None, lambda count: None)
 
-    def score(self, found: Sequence[Found]) -> Score:
+    def score(self, found: Sequence[ImagePredictions]) -> Score:
         """How good the predictions are that ``len(found)`` processes found, in the order of their ranks."""
         images = tuple(found[i % len(found)].images[i] for i in range(len(self.truth.names)))
         whole = replace(found[0], images=images)
         truths, predictions = select_classes(self.truth, whole, self._classes)
-        result = measure(predictions, truths, self._classes).to_dict()
+        result = compute_metrics(predictions, truths, self._classes).to_dict()
         ap = {name: value for name, value in result["ap"]["voc07"]["0.50"].items() if value is not None}
         summary = result["summary"]["voc07"]
         return Score(summary["mAP50"] or 0.0, summary["mAP50:95"] or 0.0, ap)

@@ -15,8 +15,8 @@ from legnet_cli.detectors.loader import build_detector, load_detector
 from legnet_cli.detectors.mmrotate.build import build_mmrotate
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
 from legnet_cli.detectors.weights.recipes import get_recipe, model_config
-from legnet_cli.engine.export.parity import STRICT, compare
-from legnet_cli.engine.sample_tiles import drawn_tile
+from legnet_cli.engine.export.parity import STRICT, measure_parity
+from legnet_cli.engine.sample_tiles import synthetic_tile
 from legnet_cli.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def path(checkpoint, tmp_path_factory):
 
 def agree(reference, other, tiles):
     """Nearly all: of the boxes of random weights some have all but equal scores."""
-    parity = compare(reference, other, tiles, STRICT)
+    parity = measure_parity(reference, other, tiles, STRICT)
     assert min(parity.boxes) > 40
     assert parity.passed, parity
     return parity
@@ -80,7 +80,7 @@ def test_graph_is_standard_and_tells_what_it_is(path, checkpoint):
 @pytest.mark.parametrize(("height", "width"), [(131, 163), (64, 300)])
 def test_boxes_are_those_of_mmrotate(path, reference, height, width):
     detector = load_detector(path, device="cpu", score_threshold=THRESHOLD)
-    tiles = [drawn_tile(height, width, seed) for seed in range(2)]
+    tiles = [synthetic_tile(height, width, seed) for seed in range(2)]
     parity = agree(reference, detector, tiles)
     assert parity.score < 1e-3
     for tile in tiles:
@@ -93,7 +93,7 @@ def test_batch_is_sorted_by_image_and_score(path):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    images = np.stack([drawn_tile(96, 128, 0), np.zeros((96, 128, 3), np.uint8), drawn_tile(96, 128, 1)])
+    images = np.stack([synthetic_tile(96, 128, 0), np.zeros((96, 128, 3), np.uint8), synthetic_tile(96, 128, 1)])
     whole = session.run(None, {"images": images})
     assert (np.diff(whole[3]) >= 0).all()
     for number, image in enumerate(images):
@@ -117,8 +117,8 @@ def test_openvino_and_fixed_size(checkpoint, reference, tmp_path):
     export_file(checkpoint, tmp_path / "a.xml", ExportOptions(size=size, score_threshold=THRESHOLD), "")
     detector = load_detector(tmp_path / "a.xml", device="cpu", score_threshold=THRESHOLD)
     assert detector.card == checkpoint.card
-    agree(reference, detector, [drawn_tile(*size)])
-    small = drawn_tile(100, 150)
+    agree(reference, detector, [synthetic_tile(*size)])
+    small = synthetic_tile(100, 150)
     whole = detector.detect(filled(small[None], size))[0]
     inside = (whole.boxes[:, 0] < 150) & (whole.boxes[:, 1] < 100)
     assert len(detector.detect(small[None])[0]) == inside.sum() > 0
@@ -127,7 +127,7 @@ def test_openvino_and_fixed_size(checkpoint, reference, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_smaller_numbers_give_nearly_the_same(checkpoint, reference, path, tmp_path, precision):
-    tile = drawn_tile(128, 128)
+    tile = synthetic_tile(128, 128)
     options = ExportOptions(precision=precision, score_threshold=THRESHOLD)
     export_file(checkpoint, tmp_path / "a.onnx", options, "", [tile])
     assert (tmp_path / "a.onnx").stat().st_size < 0.9 * path.stat().st_size
@@ -146,7 +146,7 @@ def test_programs_need_pytorch_alone(detector, tmp_path):
     export_file(checkpoint, tmp_path / "a.pt2", ExportOptions(score_threshold=THRESHOLD), "")
     program = load_detector(tmp_path / "a.pt2", device="cpu", score_threshold=THRESHOLD)
     assert program.card == checkpoint.card
-    agree(reference, program, [drawn_tile(192, 256), drawn_tile(131, 163)])
+    agree(reference, program, [synthetic_tile(192, 256), synthetic_tile(131, 163)])
     assert len(program.detect(np.zeros((1, 40, 40, 3), np.uint8))) == 1
 
 

@@ -21,8 +21,8 @@ from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
 from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_detector
 from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.detectors.weights.recipes import get_recipe, model_config
-from legnet_cli.engine.export.parity import STRICT, compare
-from legnet_cli.engine.sample_tiles import drawn_tile
+from legnet_cli.engine.export.parity import STRICT, measure_parity
+from legnet_cli.engine.sample_tiles import synthetic_tile
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
 from legnet_cli.ops.iou import rotated_iou
 from legnet_cli.ops.nms import nms_rotated
@@ -53,11 +53,11 @@ def session(path):
 
 
 def tile(height, width, seed=0):
-    return drawn_tile(height, width, seed)
+    return synthetic_tile(height, width, seed)
 
 
 def agree(reference, other, tiles):
-    parity = compare(reference, other, tiles, STRICT)
+    parity = measure_parity(reference, other, tiles, STRICT)
     assert min(parity.boxes) > 0
     assert parity.strict == parity.boxes
     return parity

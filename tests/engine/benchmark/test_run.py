@@ -20,10 +20,10 @@ from legnet_cli.engine.benchmark import run as module
 from legnet_cli.engine.benchmark.baseline import Baseline
 from legnet_cli.engine.benchmark.compare import Change, Comparison
 from legnet_cli.engine.benchmark.report import as_dict
-from legnet_cli.engine.benchmark.roofline import Layer, Peaks, Roofline, count_flops, measure_layers
+from legnet_cli.engine.benchmark.roofline import Peaks, Roofline, TimedLayer, count_flops, measure_layers
 from legnet_cli.engine.benchmark.runs import Run
 from legnet_cli.engine.benchmark.timings import OTHER, Stopwatch, Tally, tallied, watched
-from legnet_cli.engine.sample_tiles import drawn_tile
+from legnet_cli.engine.sample_tiles import synthetic_tile
 from legnet_cli.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def run(latencies=(10.0, 20.0, 30.0), batch=1, precision="fp32", stages=None):
 
 
 def test_a_whole_benchmark(tmp_path, write_scene):
-    scene = write_scene("s.tif", np.moveaxis(drawn_tile(70, 110), 2, 0))
+    scene = write_scene("s.tif", np.moveaxis(synthetic_tile(70, 110), 2, 0))
     out = config(
         batches=(1, 2),
         precisions=("fp32", "bf16"),
@@ -153,7 +153,7 @@ def test_what_has_no_network_inside_gives_totals(monkeypatch, checkpoint, detect
 
 
 def test_layers_are_counted_as_pytorch_counts_them(detector):
-    tile = drawn_tile(96, 96)
+    tile = synthetic_tile(96, 96)
     roofline = measure_layers(detector, tile)
     counted = count_flops(detector, tile)
     convolutions = sum(layer.flops for layer in roofline.layers)
@@ -168,7 +168,7 @@ def test_layers_are_counted_as_pytorch_counts_them(detector):
 
 def test_measuring_leaves_nothing_behind(detector):
     before = {name: set(vars(m)) for name, m in detector.network.named_modules()}
-    measure_layers(detector, drawn_tile(64, 64))
+    measure_layers(detector, synthetic_tile(64, 64))
     with watched(detector.network.stages(), Stopwatch(CPU)), pytest.raises(RuntimeError):
         detector.network.detect(torch.zeros(1, 64, 64, 7).byte())
     assert {name: set(vars(m)) for name, m in detector.network.named_modules()} == before
@@ -177,7 +177,7 @@ def test_measuring_leaves_nothing_behind(detector):
 def test_random_weights_are_the_same_each_time_and_find_boxes(checkpoint, detector):
     again = random_checkpoint(get_recipe(NANO))
     assert all(torch.equal(tensor, again.state[name]) for name, tensor in checkpoint.state.items())
-    assert len(detector.detect(drawn_tile(256, 256)[None])[0]) > 20
+    assert len(detector.detect(synthetic_tile(256, 256)[None])[0]) > 20
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_layer_is_bound_by_the_slower_of_two(flops, size, dtype, ms):
 
 def test_shares_of_the_roofline():
     def layer(flops, size, ms):
-        return Layer("x", "", "float32", 1, flops, size, ms, PEAKS.least_ms(flops, size, "float32"))
+        return TimedLayer("x", "", "float32", 1, flops, size, ms, PEAKS.least_ms(flops, size, "float32"))
 
     a, b = layer(1e9, 1, 20.0), layer(1, 1e8, 20.0)
     roofline = Roofline(PEAKS, (a, b), 3.0)

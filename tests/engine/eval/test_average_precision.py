@@ -6,9 +6,9 @@ import shapely
 import torch
 
 from legnet_cli.boxes import boxes_to_polygons, polygons_to_boxes, to_le90
-from legnet_cli.engine.eval.average_precision import THRESHOLDS, average_precision
+from legnet_cli.engine.eval.average_precision import THRESHOLDS, compute_ap
 from legnet_cli.engine.eval.matching import Predictions, Truths, confusion, match
-from legnet_cli.engine.eval.measure import judge, mean_precision, measure
+from legnet_cli.engine.eval.measure import compute_metrics, match_predictions, mean_precision
 from legnet_cli.ops.iou import Rectangles, rotated_iou
 from legnet_cli.ops.quads import box_quad_iou, quad_areas
 
@@ -41,7 +41,7 @@ def predictions(rows, labels=None, images=None, sides=(10, 10)):
 
 
 def ap50(found, true, classes=1, **options):
-    return measure(found, true, [f"class{i}" for i in range(classes)], **options).precisions.ap[:, 0]
+    return compute_metrics(found, true, [f"class{i}" for i in range(classes)], **options).precisions.ap[:, 0]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_overlap_that_equals_the_threshold(inclusive, expected):
 
 def test_class_without_objects_is_in_no_mean():
     found = predictions([(*A, 0.9), (*B, 0.9)], labels=[0, 1])
-    measured = measure(found, truths([A]), ["plane", "ship"])
+    measured = compute_metrics(found, truths([A]), ["plane", "ship"])
     assert measured.without_truth == ("ship",)
     assert np.isnan(measured.precisions.ap[:, :, 1]).all()
     assert measured.precisions.mean[:, 0].tolist() == [1, 1]
@@ -91,7 +91,7 @@ def test_class_without_objects_is_in_no_mean():
 
 def test_class_with_difficult_objects_only_is_in_no_mean():
     true = truths([A, B], difficult=[1], labels=[0, 1])
-    measured = measure(predictions([(*A, 0.9), (*FAR, 0.9)], labels=[0, 1]), true, ["plane", "ship"])
+    measured = compute_metrics(predictions([(*A, 0.9), (*FAR, 0.9)], labels=[0, 1]), true, ["plane", "ship"])
     assert measured.without_truth == ("ship",)
     assert measured.precisions.mean[0, 0] == 1
 
@@ -103,7 +103,7 @@ def test_another_class_or_image_does_not_match(key):
 
 
 def test_keys_have_two_decimals():
-    found = measure(predictions([(*A, 0.9)]), truths([A]), ["plane"]).to_dict()
+    found = compute_metrics(predictions([(*A, 0.9)]), truths([A]), ["plane"]).to_dict()
     keys = ["0.50", "0.55", "0.60", "0.65", "0.70", "0.75", "0.80", "0.85", "0.90", "0.95"]
     assert list(found["map"]["voc07"]) == list(found["ap"]["area"]) == keys
     assert found["summary"]["area"] == {"mAP50": 1.0, "mAP75": 1.0, "mAP50:95": 1.0}
@@ -111,7 +111,7 @@ def test_keys_have_two_decimals():
 
 def test_mean_over_thresholds():
     found = predictions([(6, 5, 0.9)])  # overlap 9/11 = 0.82
-    mean = measure(found, truths([A]), ["plane"]).precisions.mean
+    mean = compute_metrics(found, truths([A]), ["plane"]).precisions.mean
     assert mean[0].tolist() == [float(t < 9 / 11) for t in THRESHOLDS]
 
 
@@ -120,7 +120,7 @@ def test_sizes():
     true = truths([A, A, A], quads=quads)
     boxes = np.array([[20, 20, 10, 10, 0], [900, 900, 10, 10, 0], [600, 600, 200, 100, 0.0]])
     found = Predictions(boxes, np.array([0.5, 0.9, 0.4], np.float32), *np.zeros((2, 3), np.int64), np.full(3, 5.0))
-    measured = measure(found, true, ["plane"])
+    measured = compute_metrics(found, true, ["plane"])
     assert {name: part.mean[1, 0] for name, part in measured.pixels.items()} == {"small": 0.5, "medium": 0, "large": 1}
     assert [part.counts.sum() for part in measured.pixels.values()] == [1, 1, 1]
     assert measured.metres == {}
@@ -130,14 +130,14 @@ def test_sizes_in_metres():
     true = truths([A, B, C])
     true.metres[:] = 5, 20, np.nan
     found = predictions([(*A, 0.9), (*B, 0.8), (*C, 0.7)])
-    parts = measure(found, true, ["plane"]).metres
+    parts = compute_metrics(found, true, ["plane"]).metres
     assert [int(part.counts.sum()) for part in parts.values()] == [1, 1, 0]
     assert [part.mean[1, 0] for part in parts.values()][:2] == [1, 1]
 
 
 def test_best_threshold():
     found = predictions([(*A, 0.9), (*B, 0.6), (*FAR, 0.6), (*C, 0.2), (900, 5, 0.1)])
-    measured = measure(found, truths([A, B, C]), ["plane"])
+    measured = compute_metrics(found, truths([A, B, C]), ["plane"])
     point = measured.overall
     # 0.9: P 1 R 1/3; 0.6: P 2/3 R 2/3 (equal scores go together); 0.2: P 3/4 R 1; 0.1: P 3/5 R 1
     assert (point.score, point.precision, point.recall) == pytest.approx((0.2, 0.75, 1))
@@ -146,7 +146,7 @@ def test_best_threshold():
 
 
 def test_nothing_found_has_no_threshold():
-    measured = measure(predictions([(*FAR, 0.9)]), truths([A]), ["plane"])
+    measured = compute_metrics(predictions([(*FAR, 0.9)]), truths([A]), ["plane"])
     assert measured.overall is None
     assert measured.threshold == 0
 
@@ -208,7 +208,7 @@ def test_equals_mmrotate(seed, metric, use_07, monkeypatch):
         )
         rows = [(found.images == image) & (found.labels == label) for label in classes]
         results.append([np.column_stack([found.boxes[row], found.scores[row]]) for row in rows])
-    measured = measure(found, true, ["a", "b", "c"], inclusive=True).precisions
+    measured = compute_metrics(found, true, ["a", "b", "c"], inclusive=True).precisions
     for row, threshold in enumerate(THRESHOLDS[::5]):
         mean, each = eval_map.eval_rbbox_map(
             results, annotations, iou_thr=threshold, use_07_metric=use_07, logger="silent"
@@ -247,7 +247,7 @@ def devkit(found, true, threshold, label):
 def test_equals_the_devkit_on_free_outlines(seed):
     _, true, found = random_case(seed, objects=60, boxes=300)
     true.quads[:] += np.random.default_rng(seed).normal(0, 0.8, true.quads.shape)
-    ap = measure(found, true, ["a", "b", "c"]).precisions.ap
+    ap = compute_metrics(found, true, ["a", "b", "c"]).precisions.ap
     for row in (0, 4):
         for label in range(3):
             assert ap[:, row, label] == pytest.approx(devkit(found, true, THRESHOLDS[row], label), abs=1e-9)
@@ -268,12 +268,12 @@ def test_order_of_predictions_and_objects_does_not_matter():
 def test_not_finite_and_empty_boxes_are_false_alarms():
     found = predictions([(*A, 0.9), (np.nan, 5, 0.95), (*B, 0.2)])
     found.boxes[2, 2:4] = 0
-    judged = judge(found, truths([A, B]), 1)
-    assert judged.truth.tolist() == [-1, 0, -1]
+    matched = match_predictions(found, truths([A, B]), 1)
+    assert matched.truth.tolist() == [-1, 0, -1]
 
 
 def test_average_precision_of_nothing():
-    assert average_precision(np.zeros(0, bool), np.zeros(0, bool), 3) == (0, 0)
+    assert compute_ap(np.zeros(0, bool), np.zeros(0, bool), 3) == (0, 0)
 
 
 @pytest.mark.parametrize("turn", [1, -1])

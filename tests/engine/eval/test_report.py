@@ -10,7 +10,7 @@ from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.engine.eval import html
 from legnet_cli.engine.eval.cases import Case
 from legnet_cli.engine.eval.matching import Predictions, Truths
-from legnet_cli.engine.eval.measure import measure
+from legnet_cli.engine.eval.measure import compute_metrics
 from legnet_cli.engine.eval.plots import plot_bars
 from legnet_cli.engine.eval.report import write_report
 from legnet_cli.engine.eval.robustness import Robustness
@@ -33,7 +33,7 @@ def measured():
         np.concatenate([truths.images[:30]] * 2),
         np.full(60, 12.0),
     )
-    return measure(predictions, truths, CLASSES)
+    return compute_metrics(predictions, truths, CLASSES)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from eval_set import OBJECTS, as_csv, as_task1, config, perfect, write_dota
 from legnet_cli.boxes import Detections
 from legnet_cli.data.tables import ImageDetections, write_csv, write_task1
 from legnet_cli.engine.eval import evaluate
-from legnet_cli.engine.eval.compare import CompareConfig, compare
+from legnet_cli.engine.eval.compare import CompareConfig, compare_runs
 from legnet_cli.engine.eval.truth import Source, load_truth
 from legnet_cli.errors import ConfigError, DataError
 
@@ -184,7 +184,7 @@ def test_compare(dota, tmp_path):
     write_csv(tmp_path / "none.csv", [], CLASSES)
     evaluate(config(dota, tmp_path / "good", predictions=as_csv(tmp_path)))
     evaluate(config(dota, tmp_path / "bad", predictions=tmp_path / "none.csv"))
-    result = compare(CompareConfig((tmp_path / "good", tmp_path / "bad"), tmp_path / "both"))
+    result = compare_runs(CompareConfig((tmp_path / "good", tmp_path / "bad"), tmp_path / "both"))
     assert [run["mAP50"] for run in result.summary.values()] == [1, 0]
     assert result.classes == {"good": {"bright": 1, "dim": 1}, "bad": {"bright": 0, "dim": 0}}
     saved = json.loads((tmp_path / "both/compare.json").read_text())
@@ -197,4 +197,4 @@ def test_compare_what_is_no_report(tmp_path, text):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/metrics.json").write_text(text)
     with pytest.raises(DataError, match=r"metrics\.json: cannot be read as metrics"):
-        compare(CompareConfig((tmp_path / "run", tmp_path / "run"), tmp_path / "both"))
+        compare_runs(CompareConfig((tmp_path / "run", tmp_path / "run"), tmp_path / "both"))

@@ -9,10 +9,10 @@ import pytest
 from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.engine.export import ExportConfig, export
 from legnet_cli.engine.export import run as engine
-from legnet_cli.engine.export.parity import STRICT, TOLERANCES, Parity, compare
+from legnet_cli.engine.export.parity import STRICT, TOLERANCES, Parity, measure_parity
 from legnet_cli.engine.export.stac import stac_path
 from legnet_cli.engine.predict import PredictConfig, predict
-from legnet_cli.engine.sample_tiles import drawn_tile
+from legnet_cli.engine.sample_tiles import synthetic_tile
 from legnet_cli.errors import ConfigError, DataError
 
 
@@ -21,7 +21,7 @@ def scene(tmp_path_factory):
     import cv2
 
     path = tmp_path_factory.mktemp("scene") / "scene.png"
-    cv2.imwrite(str(path), drawn_tile(300, 300))
+    cv2.imwrite(str(path), synthetic_tile(300, 300))
     return str(path)
 
 
@@ -80,12 +80,12 @@ def test_stac_item_has_what_the_extension_requires(exported):
 
 
 def test_failed_parity_leaves_no_file(tmp_path, scene, monkeypatch):
-    monkeypatch.setattr(engine, "compare", lambda *_: Parity(1, STRICT, (10, 9), (10, 8), (10, 8), 0.2, 3.0))
+    monkeypatch.setattr(engine, "measure_parity", lambda *_: Parity(1, STRICT, (10, 9), (10, 8), (10, 8), 0.2, 3.0))
     config = ExportConfig(out=tmp_path / "a.onnx", tiles=(scene,), stac=True)
     with pytest.raises(DataError, match=r"a.onnx: not written: 8 of 9 boxes agree .* 99% are needed"):
         export(config)
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(engine, "compare", None)
+    monkeypatch.setattr(engine, "measure_parity", None)
     assert export(replace(config, verify=False)).parity is None
 
 
@@ -120,7 +120,7 @@ def test_compare_counts_what_differs(exported):
             return found
 
     image = np.repeat(draw((160, 200), [(60, 50, 40, 12, 0.4), (128, 100, 44, 16, -0.7)], [250, 250])[..., None], 3, 2)
-    parity = compare(BlobDetector(), Shifted(), [image], TOLERANCES["fp32"])
+    parity = measure_parity(BlobDetector(), Shifted(), [image], TOLERANCES["fp32"])
     assert parity.boxes == (2, 2)
     assert parity.matched == (1, 1)
     assert parity.score == pytest.approx(0.004, abs=1e-4)
