@@ -37,6 +37,13 @@ class Problem:
         return f"{self.place}: {self.message}"
 
 
+def listing(problems: Sequence[Problem], shown: int) -> list[str]:
+    """The first ``shown`` of ``problems``, a line each, and a line that counts the others."""
+    lines = [str(problem) for problem in problems[:shown]]
+    more = len(problems) - shown
+    return [*lines, f"… and {more} more (legnet convert lists them all)"] if more > 0 else lines
+
+
 class LabelError(DataError):
     """Labels that cannot be used; ``problems`` lists every fault, the message tells the first one."""
 

@@ -100,6 +100,7 @@ def _open_images(parts: Sequence[Part], table: PolygonTable, problems: list[Prob
                     place, _, fault = str(error).partition(": ")
                     problems.append(Problem(place, fault, left_out=True))
                     continue
+                problems += [Problem(str(path), warning) for warning in (georef.warnings if georef else ())]
                 yield _Image(path, file or path.name, part.split, size, georef)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,6 @@ from rasterio.windows import Window
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.geo.stretch import HUGE, is_number
 
-logger = logging.getLogger(__name__)
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
@@ -30,6 +28,7 @@ class Bands:
         alpha: number of the alpha band, None if there is none.
         shared_mask: whether the raster has a mask for all its bands.
         palette: (entries, 4) uint8 red, green, blue, alpha of a palette raster.
+        warnings: sentences about what was chosen without knowing better.
     """
 
     indexes: tuple[int, ...]
@@ -38,6 +37,7 @@ class Bands:
     alpha: int | None
     shared_mask: bool
     palette: NDArray[np.uint8] | None
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def choose(cls, ds: DatasetReader, wanted: tuple[int, ...] | None, name: str) -> Bands:
@@ -49,7 +49,7 @@ class Bands:
         """
         if ds.count == 0:
             raise DataError(f"{name}: {_no_bands(ds)}")
-        indexes = _by_colour(ds, name) if wanted is None else _checked(wanted, ds.count, name)
+        indexes, warnings = _by_colour(ds) if wanted is None else (_checked(wanted, ds.count, name), ())
         dtypes = [ds.dtypes[i - 1] for i in indexes]
         if any("complex" in d or d.startswith("cint") for d in dtypes):
             raise DataError(f"{name}: its values are complex numbers ({dtypes[0]}): give a raster of their magnitudes")
@@ -65,6 +65,7 @@ class Bands:
             ds.colorinterp.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in ds.colorinterp else None,
             MaskFlags.per_dataset in ds.mask_flag_enums[indexes[0] - 1],
             palette,
+            warnings,
         )
 
     def fetch(
@@ -119,20 +120,17 @@ def _of_type(nodata: float | None, dtype: np.dtype[Any]) -> np.generic | None:
     return found
 
 
-def _by_colour(ds: DatasetReader, name: str) -> tuple[int, ...]:
+def _by_colour(ds: DatasetReader) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The bands that make the image, and a warning where that is a guess."""
     colours = list(ds.colorinterp)
     if all(colour in colours for colour in _RGB):
-        return tuple(colours.index(colour) + 1 for colour in _RGB)
+        return tuple(colours.index(colour) + 1 for colour in _RGB), ()
     plain = [i for i, colour in enumerate(colours, 1) if colour != ColorInterp.alpha]
     if len(plain) < 3:
-        return (plain[0] if plain else 1,)
-    if len(plain) > 3:
-        logger.warning(
-            "%s: none of its %d bands is marked as a colour; bands %d, %d, %d are taken as red, green, blue "
-            "(choose with --bands)",
-            *(name, ds.count, *plain[:3]),
-        )
-    return tuple(plain[:3])
+        return (plain[0] if plain else 1,), ()
+    taken = ", ".join(map(str, plain[:3]))
+    guess = f"none of its {ds.count} bands is marked as a colour; bands {taken} are taken as red, green, blue"
+    return tuple(plain[:3]), (f"{guess} (choose with --bands)",) if len(plain) > 3 else ()
 
 
 def _checked(wanted: tuple[int, ...], count: int, name: str) -> tuple[int, ...]:

@@ -53,7 +53,10 @@ class Measures:
 
 @dataclass(frozen=True, eq=False)
 class Georef:
-    """Georeference of one scene of ``width`` × ``height`` pixels; ``crs`` is horizontal, None when unknown."""
+    """Georeference of one scene of ``width`` × ``height`` pixels.
+
+    ``crs`` is horizontal, None when unknown; ``warnings`` are sentences about what the file says and is ignored.
+    """
 
     kind: Literal["affine", "gcps", "rpc", "none"]
     width: int
@@ -62,6 +65,7 @@ class Georef:
     transform: Affine | None = None
     gcps: tuple[Any, ...] = ()
     rpcs: Any = None
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def from_dataset(cls, ds: DatasetReader) -> Georef:
@@ -69,11 +73,11 @@ class Georef:
         found = cls._declared(ds)
         middle = found.to_map([[found.width / 2, found.height / 2]])
         if not np.isfinite(middle).all():
-            logger.warning("%s: its %s do not place it on the ground and are ignored", ds.name, found.kind)
-            return cls("none", found.width, found.height)
+            ignored = f"its {found.kind} do not place it on the ground and are ignored"
+            return cls("none", found.width, found.height, warnings=(ignored,))
         if found.crs is not None and found.crs.is_geographic and abs(middle[0, 1]) > 100:  # grads, at the most
-            logger.warning("%s: its coordinates are not those of %s, which is ignored", ds.name, found.crs.name)
-            return replace(found, crs=None)
+            ignored = f"its coordinates are not those of {found.crs.name}, which is ignored"
+            return replace(found, crs=None, warnings=(ignored,))
         return found
 
     @classmethod
@@ -81,11 +85,12 @@ class Georef:
         size = (int(ds.width), int(ds.height))
         transform = ds.transform
         if transform != Affine.identity() and transform.determinant != 0 and all(map(math.isfinite, transform)):
-            return cls("affine", *size, crs=_horizontal_crs(ds), transform=transform)
+            crs, ignored = _horizontal_crs(ds.crs)
+            return cls("affine", *size, crs=crs, transform=transform, warnings=ignored)
         points, gcp_crs = ds.gcps
         if len(points) >= 3:
-            crs = _horizontal_crs(ds, gcp_crs)
-            return cls("gcps", *size, crs=crs, gcps=_usable_gcps(points, crs))
+            crs, ignored = _horizontal_crs(gcp_crs or ds.crs)
+            return cls("gcps", *size, crs=crs, gcps=_usable_gcps(points, crs), warnings=ignored)
         return cls("rpc", *size, crs=WGS84, rpcs=ds.rpcs) if ds.rpcs else cls("none", *size)
 
     def to_map(self, pixels: ArrayLike) -> Array:
@@ -252,17 +257,15 @@ def _transform(source: str, target: str, points: Array) -> Array:
     return out
 
 
-def _horizontal_crs(ds: DatasetReader, crs: rasterio.crs.CRS | None = None) -> CRS | None:
-    """The CRS of a dataset (or of its GCPs) without its height part; None, with a log note, if unusable."""
-    crs = crs or ds.crs
+def _horizontal_crs(crs: rasterio.crs.CRS | None) -> tuple[CRS | None, tuple[str, ...]]:
+    """``crs`` without its height part; None, with a warning, if it cannot be used."""
     if not crs:
-        return None
+        return None, ()
     try:
         found = CRS.from_wkt(crs.to_wkt(version="WKT2_2019"))
-        return found.sub_crs_list[0] if found.is_compound else found.to_2d()
+        return found.sub_crs_list[0] if found.is_compound else found.to_2d(), ()
     except (CRSError, rasterio.errors.CRSError) as error:
-        logger.warning("%s: its coordinate system cannot be understood and is ignored: %s", ds.name, error)
-        return None
+        return None, (f"its coordinate system cannot be understood and is ignored: {error}",)
 
 
 def _usable_gcps(points: list[Any], crs: CRS | None) -> tuple[Any, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import os
 import re
@@ -29,8 +28,6 @@ from legnet_cli.geo.stretch import NEUTRAL, Limits, Stretch, to_uint8
 from legnet_cli.tiles import Tile
 
 Window = tuple[float, float, float, float]  # column, row, width, height
-
-logger = logging.getLogger(__name__)
 
 # GDAL's own bound, 5 % of memory, is per process and often too little or too much
 CACHE_BYTES, MAX_CACHE_BYTES = 256 << 20, 512 << 20
@@ -59,6 +56,7 @@ class Scene:
         source_width, source_height: of the raster.
         scale_x, scale_y: grid pixel × scale = raster pixel.
         georef: where the raster's own pixels lie on the ground.
+        warnings: sentences about how it is read that its user may not expect; it tells nobody itself.
     """
 
     def __init__(self, path: str, bands: tuple[int, ...] | None, stretch: Stretch, gsd: float | None) -> None:
@@ -78,12 +76,7 @@ class Scene:
             level = sum(factor <= min(self.scale_x, self.scale_y) * 1.01 for factor in overviews)
             self._grid = _Handles(path, f"{level - 1}only" if level else "NONE")
         self._limits = self._find_limits(stretch, overviews)
-        if self.georef.crs is None:
-            logger.warning(
-                "%s: it has no %s: results are in %s coordinates",
-                self.name,
-                *(("georeference", "pixel") if self.georef.kind == "none" else ("coordinate system", "its own map")),
-            )
+        self.warnings = (*self._bands.warnings, *self.georef.warnings, *_without_crs(self.georef))
 
     @classmethod
     def open(
@@ -260,6 +253,14 @@ class _Handles:
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
+
+
+def _without_crs(georef: Georef) -> tuple[str, ...]:
+    if georef.crs is not None:
+        return ()
+    if georef.kind == "none":
+        return ("it has no georeference: results are in pixel coordinates",)
+    return ("it has no coordinate system: results are in its own map coordinates",)
 
 
 def scene_name(path: str) -> str:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, boxes_to_polygons
 from legnet_cli.engine.eval.measure import EvalMetrics
-from legnet_cli.engine.eval.search import quiet_scenes
 from legnet_cli.engine.eval.truth import EvalSet, Frame
 from legnet_cli.geo.raster import Scene
 from legnet_cli.tiles import Tile
@@ -133,7 +132,7 @@ def _picture(
     tile = frame.tile
     offset = np.array([tile.col, tile.row])
     corners = subject.corners * tile.zoom - offset
-    with quiet_scenes(), Scene.open(str(frame.labels.path), bands=bands, stretch=stretch) as scene:
+    with Scene.open(str(frame.labels.path), bands=bands, stretch=stretch) as scene:
         window = _window(corners, scene.height, scene.width)
         image, _ = scene.read(window)
     scale = SIDE / max(window.width, window.height)

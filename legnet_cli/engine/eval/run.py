@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from legnet_cli.boxes import Detections, boxes_to_polygons
-from legnet_cli.data.labels import unknown_class
+from legnet_cli.data.labels import listing, unknown_class
 from legnet_cli.data.tables import ImageDetections, check_task1, write_task1
 from legnet_cli.detectors.engines import check_engine
 from legnet_cli.detectors.loader import Detector, choose_device, load_detector
@@ -37,6 +37,8 @@ from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import atomic_path, check_output
 
 logger = logging.getLogger(__name__)
+
+_SHOWN = 10  # problems of the labels that are told
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,8 @@ def evaluate(
     truth = load_truth(
         Source(config.data, config.split, config.labels, config.class_field, config.skip_bad, config.count_difficult)
     )
+    for line in listing(truth.problems, _SHOWN):
+        logger.warning("%s", line)
     if config.submission is not None:
         check_task1(_short_names(truth), ())
     robustness: Robustness | None = None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -172,20 +170,4 @@ def _open(frame: Frame, plan: SearchPlan) -> Scene:
         raise DataError(
             f"{frame.labels.source or frame.labels.file}: its image is missing: add it, or remove the labels"
         )
-    with quiet_scenes():
-        return Scene.open(str(path), bands=plan.bands, stretch=plan.stretch)
-
-
-@contextmanager
-def quiet_scenes() -> Iterator[None]:
-    """Without the note on each image that it has no georeference: here all is in pixels."""
-    logger = logging.getLogger("legnet_cli.geo.raster")
-
-    def drop(record: logging.LogRecord) -> bool:
-        return record.levelno > logging.WARNING
-
-    logger.addFilter(drop)
-    try:
-        yield
-    finally:
-        logger.removeFilter(drop)
+    return Scene.open(str(path), bands=plan.bands, stretch=plan.stretch)

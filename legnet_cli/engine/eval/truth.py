@@ -6,7 +6,6 @@ class that came from different tiles with an IoU over ``SAME`` are one: the leas
 
 from __future__ import annotations
 
-import logging
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from legnet_cli.boxes import Array, boxes_to_polygons, polygons_to_boxes
 from legnet_cli.data.checks import self_crossing
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.detect import VECTOR_SUFFIXES, find_parts
-from legnet_cli.data.labels import Dataset, ImageLabels, labels_of, strip_image_suffix
+from legnet_cli.data.labels import Dataset, ImageLabels, Problem, labels_of, strip_image_suffix
 from legnet_cli.data.vector_labels import class_names
 from legnet_cli.engine.eval.matching import Truths, iou_pairs
 from legnet_cli.errors import ConfigError, DataError
@@ -29,11 +28,8 @@ from legnet_cli.geo.plane import map_plane
 from legnet_cli.geo.polygons import read_georef, read_polygons, to_pixels
 from legnet_cli.tiles import TileName, parse_tile_name
 
-logger = logging.getLogger(__name__)
-
 SAME = 0.6  # overlap from which two objects of different tiles are one
 
-_SHOWN = 10  # doubts about the labels that are told
 _MAPPED = (".tif", ".tiff", ".jp2")  # images that may say where on the ground they lie
 
 
@@ -57,6 +53,7 @@ class EvalSet:
         truths: the objects.
         gsd: (images, 2) metres per pixel along columns and rows; NaN where unknown.
         plane: the map that vector layers without images are compared in.
+        problems: what was left out of the labels or looks like a mistake.
     """
 
     source: Path
@@ -66,6 +63,7 @@ class EvalSet:
     truths: Truths
     gsd: Array
     plane: Georef | None = None
+    problems: tuple[Problem, ...] = ()
     _by_name: dict[str, int | None] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -124,10 +122,6 @@ def load_truth(source: Source) -> EvalSet:
         if not any(part.images for part in parts):
             return _checked(_load_layer(source))
     dataset = load_dataset(source.data, labels=source.labels, class_field=source.class_field, skip_bad=source.skip_bad)
-    for problem in dataset.problems[:_SHOWN]:
-        logger.warning("%s", problem)
-    if len(dataset.problems) > _SHOWN:
-        logger.warning("… and %d more doubts: legnet convert lists them all", len(dataset.problems) - _SHOWN)
     return _checked(_assemble(_choose_split(dataset, source.split), source))
 
 
@@ -169,7 +163,8 @@ def _assemble(dataset: Dataset, source: Source) -> EvalSet:
     )
     if len(frames) > len(names):
         truths = _take(truths, _once(truths, np.repeat(np.arange(len(frames)), counts), difficult, len(used)))
-    return _finish(EvalSet(source.data, tuple(names), frames, tuple(used), truths, gsd), source)
+    found = EvalSet(source.data, tuple(names), frames, tuple(used), truths, gsd, problems=dataset.problems)
+    return _finish(found, source)
 
 
 def _objects(frame: Frame, classes: Sequence[str]) -> tuple[Array, NDArray[np.int64]]:

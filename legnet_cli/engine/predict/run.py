@@ -211,6 +211,8 @@ def _plan(path: str, config: PredictConfig, detector: Detector, aoi: Aoi | None)
         overlap = round(tile * detector.card.overlap / detector.card.tile)
     check_tiling(tile, overlap)
     with Scene.open(path, bands=config.bands, stretch=config.stretch, gsd=config.gsd) as scene:
+        for warning in scene.warnings:
+            logger.warning("%s: %s", scene.name, warning)
         tiles = tile_grid(scene.height, scene.width, tile, overlap)
         km2 = _ground_km2(scene.georef)
         if aoi is None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -175,7 +174,7 @@ def split(config: SplitConfig, on_progress: Callable[[Progress], None] = lambda 
         workers=workers,
     )
     draft = Draft(config.out, _fingerprint(config, images), overwrite=config.overwrite)
-    with _plain_scenes(), closing(draft):
+    with closing(draft):
         resumed = _cut(config, dataset, plan, draft, workers, on_progress)
         plan, faults = _without_damaged(plan, draft, config.format)
         result = SplitResult(
@@ -274,18 +273,3 @@ def _without_damaged(plan: Plan, draft: Draft, format: str) -> tuple[Plan, list[
 def _problem(fault: str) -> Problem:
     place, _, message = fault.partition(": ")
     return Problem(place, message, left_out=True)
-
-
-@contextmanager
-def _plain_scenes() -> Iterator[None]:
-    """Without the note on each scene that has no georeference: tiles need none."""
-
-    def tells_more(record: logging.LogRecord) -> bool:
-        return not record.msg.startswith("%s: it has no")
-
-    logger = logging.getLogger("legnet_cli.geo.raster")
-    logger.addFilter(tells_more)
-    try:
-        yield
-    finally:
-        logger.removeFilter(tells_more)

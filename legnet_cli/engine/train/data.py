@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from legnet_cli.data.datasets import load_dataset
-from legnet_cli.data.labels import ImageLabels, labels_of, unknown_class
+from legnet_cli.data.labels import ImageLabels, labels_of, listing, unknown_class
 from legnet_cli.detectors.fast.oriented_rcnn import MEAN
 from legnet_cli.detectors.mmrotate.augment import Augment
-from legnet_cli.engine.eval.search import quiet_scenes
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.geo.raster import Scene
 from legnet_cli.tiles import Tile
@@ -26,7 +25,7 @@ from legnet_cli.tiles import Tile
 logger = logging.getLogger(__name__)
 
 LARGEST = 2048  # px: a longer side means that nobody cut the images
-_SHOWN = 5  # doubts about the labels that are told
+_SHOWN = 5  # problems of the labels that are told
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class DataCheck:
         images, empty: how many there are, and how many of them hold no object.
         objects: of each class.
         sizes: the most frequent image sizes in pixels, with their counts.
-        problems: doubts about the labels.
+        problems: what was left out of the labels or looks like a mistake.
         validation: images that are evaluated after each epoch.
     """
 
@@ -128,8 +127,8 @@ def load_train_data(
         problems=tuple(str(problem) for problem in dataset.problems),
         validation=len(dataset.split("val").images) if "val" in splits and chosen != "val" else 0,
     )
-    for problem in check.problems[:_SHOWN]:
-        logger.warning("%s", problem)
+    for line in listing(dataset.problems, _SHOWN):
+        logger.warning("%s", line)
     return TrainData(part.images, names, check)
 
 
@@ -147,7 +146,7 @@ class Samples(Dataset[tuple[Tensor, Tensor, Tensor, str]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, str]:
         epoch, index = key
         image = self._images[index]
-        with quiet_scenes(), Scene.open(str(image.path), stretch=self._stretch) as scene:
+        with Scene.open(str(image.path), stretch=self._stretch) as scene:
             pixels, _ = scene.read(Tile(0, 0, scene.height, scene.width))
         seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0])
         pixels, boxes, labels = self._augment(pixels, self._boxes[index], self._labels[index], seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +17,6 @@ from legnet_cli.engine.eval.run import select_classes
 from legnet_cli.engine.eval.search import SearchPlan, plan_shapes, search_images
 from legnet_cli.engine.eval.truth import EvalSet, Source, load_truth
 from legnet_cli.errors import DataError
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,9 +66,4 @@ def open_validation(
     data: Path, split: str, classes: tuple[str, ...], plan: SearchPlan, *, labels: str | None, skip_bad: bool
 ) -> Validation:
     """The validation images of the dataset at ``data``."""
-    level = logging.getLogger("legnet_cli.engine.eval.truth")
-    before, level.disabled = level.disabled, True  # doubts about the labels were told when they were first read
-    try:
-        return Validation(Source(data, split, labels, None, skip_bad), classes, plan)
-    finally:
-        level.disabled = before
+    return Validation(Source(data, split, labels, None, skip_bad), classes, plan)

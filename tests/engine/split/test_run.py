@@ -134,6 +134,12 @@ def test_other_layouts(tmp_path, dota, format):
     assert counts.objects > 20
 
 
+def test_scenes_without_georeference_are_nothing_to_tell(tmp_path, dota, caplog):
+    result = run(dota, tmp_path / "out")
+    assert caplog.records == []
+    assert not [problem for problem in result.problems if "georeference" in problem.message]
+
+
 def test_map_polygons(tmp_path, write_scene):
     scene = write_scene("scene.tif", np.random.default_rng(0).integers(0, 256, (3, 150, 200), dtype=np.uint8))
     square = [
