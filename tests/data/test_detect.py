@@ -8,7 +8,7 @@ from legnet_cli.data.detect import find_parts, read_split_lists
 from legnet_cli.data.parts import load_parts
 from legnet_cli.errors import ConfigError, DataError
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "dota_sample"
+REAL = Path(__file__).parents[1] / "real"
 
 DOTA = "10 10 30 10 30 20 10 20 plane 0\n"
 YOLO = "0 .1 .1 .3 .1 .3 .2 .1 .2\n"
@@ -262,19 +262,17 @@ def test_unusable_files_are_named_and_leave_no_empty_image(tmp_path):
 @pytest.mark.parametrize(
     ("folder", "wanted", "format", "images", "objects"),
     [
-        ("full", {}, "dota", 2, 162),
-        ("format_fixtures_torchgeo/dota", {"labels": "version2.0"}, "dota", 5, 6),
-        ("format_fixtures_torchgeo/dior", {}, "dior", 8, 15),
-        ("format_fixtures_torchgeo/fair1m/train/part1", {}, "fair1m", 4, 4),
-        ("format_fixtures_datumaro", {}, "dota", 3, 4),
-        ("mmrotate_tests/dev-1.x/hrsc", {}, "hrsc", 1, 1),
-        ("mmrotate_tests/dev-1.x/dior", {}, "dior", 1, 1),
-        ("mmrotate_tests/main", {}, "dota", 2, 4),
+        ("hit_uav", {}, "dota", 7, 52),
+        ("torchgeo/dota", {"labels": "version2.0"}, "dota", 5, 6),
+        ("torchgeo/dior", {}, "dior", 8, 15),
+        ("torchgeo/fair1m", {}, "fair1m", 4, 4),
+        ("datumaro", {}, "dota", 3, 4),
+        ("mmrotate/hrsc", {}, "hrsc", 1, 1),
+        ("mmrotate/dior", {}, "dior", 1, 1),
+        ("mmrotate/dota", {}, "dota", 2, 4),
     ],
 )
 def test_files_of_other_projects(folder, wanted, format, images, objects):
-    if not (SHARED / folder).is_dir():
-        pytest.skip("no sample data here")
-    dataset, _ = load(SHARED / folder, **wanted)
+    dataset, _ = load(REAL / folder, **wanted)
     assert (dataset.format, len(dataset.images), sum(map(len, dataset.images))) == (format, images, objects)
     assert not any(problem.left_out for problem in dataset.problems)

@@ -11,7 +11,7 @@ from legnet_cli.data import dior, fair1m, hrsc
 from legnet_cli.data.labels import ImageLabels, LabelBuilder
 from legnet_cli.errors import DataError
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+HIT_UAV = Path(__file__).parents[1] / "real" / "hit_uav"
 
 DIOR = """<?xml version="1.0" encoding="UTF-8"?>
 <annotation><filename>1.jpg</filename><size><width>800</width><height>600</height><depth>3</depth></size>
@@ -160,12 +160,11 @@ def test_hrsc_numbers_of_classes():
 
 
 def test_rolabelimg_angle_agrees_with_published_corners():
-    folder = SHARED / "hit_uav"
-    if not folder.is_dir():
-        pytest.skip("no HIT-UAV here")
-    for path in sorted((folder / "xml_sample").glob("*.xml")):
+    samples = sorted((HIT_UAV / "xml_sample").glob("*.xml"))
+    assert len(samples) == 2
+    for path in samples:
         image, problems = parse(dior, path.read_text())
-        rows = [line.split()[:8] for line in (folder / "labelTxt" / f"{path.stem}.txt").read_text().splitlines()]
+        rows = [line.split()[:8] for line in (HIT_UAV / "labelTxt" / f"{path.stem}.txt").read_text().splitlines()]
         assert not problems
         published = polygons_to_boxes(np.array(rows, float).reshape(-1, 4, 2))
         np.testing.assert_allclose(image.boxes[:, :4], published[:, :4], atol=0.3)

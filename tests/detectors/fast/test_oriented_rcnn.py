@@ -1,15 +1,13 @@
 """The fast path of Oriented R-CNN gives mmrotate's boxes, whatever the size, batch or precision."""
 
-import importlib.util
-import json
 import subprocess
 import sys
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import reference
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +24,6 @@ from legnet_cli.ops.iou import rotated_iou
 
 CPU = torch.device("cpu")
 CLASSES = 5
-GOLDEN = Path(__file__).parents[3].parent / "shared" / "golden"
 State = dict[str, Tensor]
 
 
@@ -86,36 +83,25 @@ def test_boxes_are_those_of_mmrotate(weights, count, height, width):
         assert partners(other, got, 0.99, 1e-3) > 0.98
 
 
-@pytest.mark.parametrize("winograd", [False, True], ids=["direct", "winograd"])
 @pytest.mark.parametrize(
     ("name", "recipe"),
-    [
-        ("orcnn_legnet_tiny_dota10_test_ss_e36", "oriented-rcnn/legnet-tiny"),
-        ("ORCNN_unravelnet_tiny_fpn_le90_dota10val_ss_e36", "oriented-rcnn/unravelnet-tiny"),
-    ],
+    [(reference.LEGNET, "oriented-rcnn/legnet-tiny"), (reference.UNRAVELNET, "oriented-rcnn/unravelnet-tiny")],
 )
-def test_boxes_are_those_of_the_reference(name, recipe, winograd):
-    if not (GOLDEN / "fill.py").exists():
-        pytest.skip("reference outputs are not here")
-    spec = importlib.util.spec_from_file_location("fill", GOLDEN / "fill.py")
-    filler = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(filler)
-    shapes = json.loads((GOLDEN / f"{name}.json").read_text())["shapes"]
-    skipped = (".LFEA.block.", ".BGA.block.", "num_batches_tracked")
-    shapes = {k: s for k, s in shapes.items() if not any(part in k for part in skipped)}
-    state = {k: torch.from_numpy(np.asarray(filler.fill(k, s))).reshape(s) for k, s in shapes.items()}
+def test_boxes_are_those_of_the_reference(name, recipe):
+    state = reference.golden_state(reference.golden(name)["shapes"])
     model = OrientedRCNN(model_config(get_recipe(recipe), 15), state, device="cpu")
-    if winograd:
-        model.use_winograd()
-    got = model.detect(torch.from_numpy(filler.image())[None])[0]
-    stored = np.load(GOLDEN / f"{name}.npz")
-    rows = [torch.from_numpy(stored[f"c{i}"]).float() for i in range(15)]
+    rows = reference.golden_boxes(name)
     every = torch.cat(rows)
-    want = every[:, :5], every[:, 5], torch.repeat_interleave(torch.arange(15), torch.tensor([len(r) for r in rows]))
-    sure = want[1] > 0.1
-    assert partners((want[0][sure], want[1][sure], want[2][sure]), got, 0.95, 0.01) > 0.99
-    sure = got[1] > 0.1
-    assert partners((got[0][sure], got[1][sure], got[2][sure]), want, 0.95, 0.01) > 0.99
+    labels = torch.repeat_interleave(torch.arange(15), torch.tensor([len(row) for row in rows]))
+    want = every[:, :5], every[:, 5], labels
+    image = torch.from_numpy(reference.image())[None]
+    for way in (None, model.use_winograd):
+        if way:
+            way()
+        got = model.detect(image)[0]
+        for one, other in ((want, got), (got, want)):
+            sure = one[1] > 0.1
+            assert partners((one[0][sure], one[1][sure], one[2][sure]), other, 0.95, 0.01) > 0.99
 
 
 def test_a_batch_equals_its_images(weights):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -367,22 +368,13 @@ def test_every_mismatch_is_named() -> None:
     )
 
 
-GOLDEN = Path(__file__).parents[3].parent / "shared" / "golden"
-
-
 @pytest.mark.parametrize(
-    ("reference", "recipe"),
-    [
-        ("orcnn_legnet_tiny_dota10_test_ss_e36", "oriented-rcnn/legnet-tiny"),
-        ("ORCNN_unravelnet_tiny_fpn_le90_dota10val_ss_e36", "oriented-rcnn/unravelnet-tiny"),
-    ],
+    ("name", "recipe"),
+    [(reference.LEGNET, "oriented-rcnn/legnet-tiny"), (reference.UNRAVELNET, "oriented-rcnn/unravelnet-tiny")],
 )
-def test_names_of_the_reference(tmp_path: Path, reference: str, recipe: str) -> None:
-    if not GOLDEN.is_dir():
-        pytest.skip("no reference data")
-    shapes = json.loads((GOLDEN / f"{reference}.json").read_text())["shapes"]
+def test_names_of_the_reference(tmp_path: Path, name: str, recipe: str) -> None:
     # one stored value a tensor: the layout is what matters here
-    state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+    state = {key: torch.zeros(()).expand(shape) for key, shape in reference.golden(name)["shapes"].items()}
     found = read_checkpoint(save({"meta": {}, "state_dict": state}, tmp_path / "w.pth"))
     assert (found.card.recipe, len(found.card.classes)) == (recipe, 15)
-    assert not any(re.search(r"(LFEA|BGA)\.block", name) for name in found.state)
+    assert not any(re.search(r"(LFEA|BGA)\.block", key) for key in found.state)

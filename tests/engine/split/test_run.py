@@ -23,7 +23,7 @@ from legnet_cli.engine.split import SplitConfig, split
 from legnet_cli.engine.split.draft import draft_place
 from legnet_cli.errors import ConfigError, DataError
 
-SHARED = Path(__file__).parents[3].parent / "shared" / "data"
+HIT_UAV = Path(__file__).parents[2] / "real" / "hit_uav"
 
 
 def run(src, out, **options):
@@ -326,13 +326,10 @@ def test_command(tmp_path, dota, call):
     assert "--overwrite" in wrong.output
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the development data")
-def test_whole_dota_images(tmp_path):
-    source = SHARED / "dota_sample" / "full"
-    mmrotate_split(source / "images", source / "labelTxt", tmp_path / "theirs", "--sizes", "512", "--gaps", "100")
-    run(source, tmp_path / "ours", tile=512, overlap=100)
-    theirs, ours = files(tmp_path / "theirs"), files(tmp_path / "ours")
-    assert len(theirs) == 35  # 17 tiles and a log
-    for name, data in theirs.items():
-        if name.endswith(".txt"):
-            assert ours[name] == data
+def test_infrared_frames(tmp_path):
+    mmrotate_split(HIT_UAV / "images", HIT_UAV / "labelTxt", tmp_path / "theirs", "--sizes", "256", "--gaps", "50")
+    run(HIT_UAV, tmp_path / "ours", tile=256, overlap=50)
+    theirs = {name: data for name, data in files(tmp_path / "theirs").items() if name.endswith(".txt")}
+    ours = {name.partition("/")[2]: data for name, data in files(tmp_path / "ours").items()}
+    assert len(theirs) == 7 * 9
+    assert {name: ours[name] for name in theirs} == theirs
