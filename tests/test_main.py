@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -47,3 +48,16 @@ def test_version():
 @pytest.mark.parametrize("args", [["frobnicate"], ["predict"], ["predict", "a.tif", "--bogus"]])
 def test_wrong_usage_ends_with_2(args):
     assert runner.invoke(app, args).exit_code == 2
+
+
+@pytest.mark.parametrize("given", [None, "0"])
+def test_huge_pages_are_asked_for_by_the_command_line_alone(given):
+    code = (
+        "import os, sys; import legnet_cli; before = os.environ.get('THP_MEM_ALLOC_ENABLE');"
+        "from legnet_cli import __main__; __main__.app = lambda: print(before, os.environ['THP_MEM_ALLOC_ENABLE'],"
+        " 'torch' in sys.modules); __main__.main()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    environment |= {"THP_MEM_ALLOC_ENABLE": given} if given else {}
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert out.stdout.split() == [str(given), given or "1", "False"]
