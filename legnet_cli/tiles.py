@@ -39,6 +39,20 @@ def check_tiling(tile: int, overlap: int) -> None:
         raise ConfigError(f"overlap {overlap} does not fit tiles of {tile}: give --overlap from 0 to {tile - 1}")
 
 
+def choose_tiling(tile: int | None, overlap: int | None, own: tuple[int, int]) -> tuple[int, int]:
+    """Tile and overlap in pixels: those asked for, else the model's ``own``.
+
+    An overlap that is not asked for keeps the model's proportion in tiles of another size.
+
+    Raises:
+        ConfigError: see :func:`check_tiling`.
+    """
+    side = tile or own[0]
+    shared = round(side * own[1] / own[0]) if overlap is None else overlap
+    check_tiling(side, shared)
+    return side, shared
+
+
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
     """First pixels of the tiles along one axis of ``length`` pixels.
 

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 
 from legnet_cli.errors import ConfigError
-from legnet_cli.tiles import Tile, TileName, check_tiling, parse_tile_name, tile_grid, tile_name, tile_starts
+from legnet_cli.tiles import (
+    Tile,
+    TileName,
+    check_tiling,
+    choose_tiling,
+    parse_tile_name,
+    tile_grid,
+    tile_name,
+    tile_starts,
+)
 
 
 @pytest.mark.parametrize(
@@ -84,3 +93,23 @@ def test_pixels_of_a_tile_of_an_enlarged_image():
     assert tile.window == Tile(16, 32, 64, 64)
     np.testing.assert_array_equal(tile.boxes_to_image(np.array([[6, 8, 4, 2, 0.5]])), [[35, 20, 2, 1, 0.5]])
     assert TileName("P1", zoom=0.5).window.width > 10**9
+
+
+@pytest.mark.parametrize(
+    ("tile", "overlap", "expected"),
+    [
+        (None, None, (1024, 200)),
+        (512, None, (512, 100)),  # in proportion
+        (800, None, (800, 156)),
+        (None, 64, (1024, 64)),
+        (512, 0, (512, 0)),
+    ],
+)
+def test_choose_tiling(tile, overlap, expected):
+    assert choose_tiling(tile, overlap, (1024, 200)) == expected
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(16, None), (None, 1024), (128, 128)])
+def test_choose_tiling_refuses(tile, overlap):
+    with pytest.raises(ConfigError):
+        choose_tiling(tile, overlap, (1024, 200))

@@ -61,7 +61,7 @@ def convert(
         raise
     if not quiet:
         _list_problems(result.left_out, "left out")
-        _list_problems(result.doubts, "warning")
+        _list_problems(result.warnings, "warning")
     if json_:
         print_json({"out": str(result.dst), **result.to_dict()})
     elif not quiet:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from legnet_cli.engine.predict import Progress
+    from legnet_cli.engine.predict import SearchProgress
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ LOG_SECONDS = 30.0  # between lines of a log
 
 
 @contextmanager
-def tile_progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+def tile_progress(*, quiet: bool) -> Iterator[Callable[[SearchProgress], None]]:
     """Callback that shows tiles/s, km²/s and the time left."""
     if quiet:
         yield lambda progress: None
@@ -49,7 +49,7 @@ def download_progress(*, quiet: bool) -> Iterator[Callable[[int, int | None], No
         bar.close()
 
 
-def _move(bar: tqdm[Any], progress: Progress) -> None:
+def _move(bar: tqdm[Any], progress: SearchProgress) -> None:
     bar.total = progress.tiles_total
     if progress.km2_done:
         elapsed = max(time.time() - bar.start_t, 1e-9)
@@ -57,10 +57,10 @@ def _move(bar: tqdm[Any], progress: Progress) -> None:
     bar.update(progress.tiles_done - bar.n)
 
 
-def _log_lines() -> Callable[[Progress], None]:
+def _log_lines() -> Callable[[SearchProgress], None]:
     start = last = time.monotonic()
 
-    def show(progress: Progress) -> None:
+    def show(progress: SearchProgress) -> None:
         nonlocal last
         now = time.monotonic()
         done = progress.tiles_done == progress.tiles_total

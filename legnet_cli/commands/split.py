@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from legnet_cli.data.labels import Problem
-    from legnet_cli.engine.split.run import Progress, SplitResult
+    from legnet_cli.engine.split.run import SplitProgress, SplitResult
 
 _SHOWN = 20  # problems listed on the terminal; --json and split.json have all
 
@@ -127,7 +127,7 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: SplitProgress) -> None:
         self._bar.total = progress.tiles_total
         self._bar.update(progress.tiles_done - self._bar.n)
 

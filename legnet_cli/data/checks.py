@@ -15,7 +15,7 @@ _RARE = 20  # a class this many times rarer than one with nearly its name is a m
 _ALIKE = 0.85
 
 
-def doubts(images: Sequence[ImageLabels]) -> Iterator[Problem]:
+def check_labels(images: Sequence[ImageLabels]) -> Iterator[Problem]:
     """Self-crossing quads, objects outside of their image, classes that look misspelt.
 
     Whether an object lies outside is told for images of known size only.
@@ -40,8 +40,10 @@ def doubts(images: Sequence[ImageLabels]) -> Iterator[Problem]:
         yield Problem(place(index), f"the object lies outside of its image of {width} × {height} pixels")
     over = np.flatnonzero(((low < 0) | (high > sizes)).any(1) & ~outside).tolist()
     if over:
-        yield Problem(place(over[0]), f"reaches over the edge of its image; so do {len(over) - 1} other objects")
-    yield from _class_doubts(images)
+        more = len(over) - 1
+        others = f"; so {'does' if more == 1 else 'do'} {more} other object{'s' * (more > 1)}" if more else ""
+        yield Problem(place(over[0]), f"reaches over the edge of its image{others}")
+    yield from _check_names(images)
 
 
 def self_crossing(quads: Array) -> NDArray[np.bool_]:
@@ -60,7 +62,7 @@ def _cross(a: Array, b: Array, c: Array, d: Array) -> NDArray[np.bool_]:
     return (side(a, b, c) * side(a, b, d) < 0) & (side(c, d, a) * side(c, d, b) < 0)
 
 
-def _class_doubts(images: Sequence[ImageLabels]) -> Iterator[Problem]:
+def _check_names(images: Sequence[ImageLabels]) -> Iterator[Problem]:
     counts: dict[str, int] = {}
     places: dict[str, str] = {}
     for image in images:
@@ -72,8 +74,8 @@ def _class_doubts(images: Sequence[ImageLabels]) -> Iterator[Problem]:
     for i, name in enumerate(order):
         likely = (other for other in reversed(order[i + 1 :]) if _misspelt(name, other, counts[other] / counts[name]))
         if other := next(likely, None):
-            few = f"{counts[name]} of {name!r}, {counts[other]} of {other!r}"
-            yield Problem(places[name], f"class {name!r}: did you mean {other!r}? There are {few}")
+            few = f"{name!r} {counts[name]} times, {other!r} {counts[other]} times"
+            yield Problem(places[name], f"class {name!r}: did you mean {other!r}? ({few})")
 
 
 def _misspelt(name: str, other: str, times: float) -> bool:

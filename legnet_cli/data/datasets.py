@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from legnet_cli.data.checks import doubts
+from legnet_cli.data.checks import check_labels
 from legnet_cli.data.detect import Part, find_parts
 from legnet_cli.data.labels import Dataset, ImageLabels, LabelError, Problem
 from legnet_cli.data.parts import load_parts, split_rank
@@ -22,7 +22,7 @@ def load_dataset(
     skip_bad: bool = False,
     sizes: bool = False,
 ) -> Dataset:
-    """Read the dataset at ``root`` with its splits; what looks doubtful is in its ``problems``.
+    """Read the dataset at ``root`` with its splits; what looks like a mistake is in its ``problems``.
 
     Args:
         root: folder, or one COCO, GeoPackage or GeoJSON file beside its images, or one image with ``labels`` given.
@@ -47,7 +47,7 @@ def load_dataset(
         raise LabelError(bad)
     if not dataset.images:
         raise DataError(f"{root}: no image is left in this dataset: check its labels")
-    return replace(dataset, problems=(*dataset.problems, *doubts(dataset.images)))
+    return replace(dataset, problems=(*dataset.problems, *check_labels(dataset.images)))
 
 
 def _load_vector(parts: list[Part], class_field: str | None) -> Dataset:

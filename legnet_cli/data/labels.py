@@ -127,7 +127,7 @@ class Dataset:
         images: sorted by split and file.
         classes: class names; an object's label is the index of its name here.
         format: name of the format they were read from.
-        problems: what was left out or looks doubtful.
+        problems: what was left out or looks like a mistake.
     """
 
     images: tuple[ImageLabels, ...]

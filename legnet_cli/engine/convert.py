@@ -71,7 +71,7 @@ class ConvertResult:
         splits: images and objects of each split.
         classes: objects of each class.
         left_out: labels that could not be used.
-        doubts: what looks like a mistake, and what the new format cannot hold.
+        warnings: what looks like a mistake, and what the new format cannot hold.
     """
 
     dst: Path
@@ -80,7 +80,7 @@ class ConvertResult:
     splits: dict[str, tuple[int, int]]
     classes: dict[str, int]
     left_out: tuple[Problem, ...]
-    doubts: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
 
     def to_dict(self) -> dict[str, object]:
         """The result as JSON takes it."""
@@ -90,7 +90,7 @@ class ConvertResult:
             "splits": {name: {"images": n, "objects": k} for name, (n, k) in self.splits.items()},
             "classes": self.classes,
             "left_out": [str(problem) for problem in self.left_out],
-            "doubts": [str(problem) for problem in self.doubts],
+            "warnings": [str(problem) for problem in self.warnings],
         }
 
 
@@ -112,8 +112,8 @@ def convert(config: ConvertConfig) -> ConvertResult:
         skip_bad=config.skip_bad,
         sizes=True,
     )
-    doubts = [problem for problem in dataset.problems if not problem.left_out]
-    doubts += _losses(dataset, target, config.dst)
+    warnings = [problem for problem in dataset.problems if not problem.left_out]
+    warnings += _losses(dataset, target, config.dst)
     splits = {name: dataset.split(name).images for name in dataset.splits()}
     result = ConvertResult(
         dst=config.dst,
@@ -122,7 +122,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
         splits={name: (len(images), sum(map(len, images))) for name, images in splits.items()},
         classes=dataset.counts(),
         left_out=tuple(problem for problem in dataset.problems if problem.left_out),
-        doubts=tuple(doubts),
+        warnings=tuple(warnings),
     )
     if target in _vector_formats():
         write_polygons(config.dst, dataset)

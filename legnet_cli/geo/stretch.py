@@ -99,32 +99,12 @@ def to_uint8(bands: NDArray[Any], limits: Limits) -> NDArray[np.uint8]:
     return out
 
 
-def stretch_image(image: NDArray[Any], stretch: Stretch, valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
-    """A whole image (h, w) or (h, w, bands) of any real type as uint8 of the same shape.
-
-    Args:
-        image: pixel values.
-        stretch: how.
-        valid: (h, w), the pixels percentages are taken over; NaN and infinite ones never count.
-    """
-    bands = np.atleast_3d(image).transpose(2, 0, 1)
-    samples = [valid_values(band, valid) for band in bands] if stretch.needs_samples(image.dtype) else list(bands)
-    stretched = to_uint8(bands, stretch.limits(image.dtype, samples))
-    return np.ascontiguousarray(np.moveaxis(stretched, 0, 2)).reshape(image.shape)
-
-
 def is_number(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Which values carry data: not NaN, infinite or huge beyond measure; same shape."""
     if values.dtype.kind != "f":
         return np.ones(values.shape, np.bool_)
     limit = values.dtype.type(min(HUGE, float(np.finfo(values.dtype).max)))
     return np.asarray(np.abs(values) < limit)  # false for NaN too
-
-
-def valid_values(band: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[Any]:
-    """The values (n,) of a band that carry data, within ``valid`` of the same shape if given."""
-    usable = is_number(band)
-    return band[usable if valid is None else usable & valid]
 
 
 def _percentiles(values: NDArray[Any], low: float, high: float) -> tuple[float, float]:

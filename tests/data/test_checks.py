@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from legnet_cli.data.checks import doubts
+from legnet_cli.data.checks import check_labels
 from legnet_cli.data.labels import ImageLabels
 
 SQUARE = np.array([[10, 10], [30, 10], [30, 20], [10, 20]], float)
@@ -38,13 +38,13 @@ def image(quads, names=None, size=(100, 80)):
     ],
 )
 def test_shapes(quad, message):
-    found = [str(problem) for problem in doubts([image([SQUARE]), image([SQUARE, quad])])]
+    found = [str(problem) for problem in check_labels([image([SQUARE]), image([SQUARE, quad])])]
     assert [text.startswith("a.txt:2: ") and message in text for text in found] == ([True] if message else [])
 
 
 def test_without_a_size_nothing_is_outside():
-    assert not list(doubts([image([SQUARE + 1e6], size=None)]))
-    assert not list(doubts([]))
+    assert not list(check_labels([image([SQUARE + 1e6], size=None)]))
+    assert not list(check_labels([]))
 
 
 @pytest.mark.parametrize(
@@ -58,5 +58,5 @@ def test_without_a_size_nothing_is_outside():
     ],
 )
 def test_classes(names, message):
-    found = [str(problem) for problem in doubts([image([SQUARE] * len(names), names)])]
+    found = [str(problem) for problem in check_labels([image([SQUARE] * len(names), names)])]
     assert [message in text for text in found] == ([True] if message else [])

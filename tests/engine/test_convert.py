@@ -93,8 +93,8 @@ def test_round_trip_from_dota(tmp_path, dota, format):
 def test_round_trip_of_polygons_in_pixels(tmp_path, dota, suffix):
     file = tmp_path / f"all{suffix}"
     result = run(dota, file)
-    assert [str(doubt) for doubt in result.doubts] == [
-        f"{dota}/train/labelTxt/dir/P1__1__0___0.txt:1: reaches over the edge of its image; so do 0 other objects",
+    assert [str(warning) for warning in result.warnings] == [
+        f"{dota}/train/labelTxt/dir/P1__1__0___0.txt:1: reaches over the edge of its image",
         f"{file}: {suffix[1:]} cannot hold which 1 images have no objects",
     ]
     run(dota, tmp_path / "back", labels=str(file), to_format="dota")
@@ -110,12 +110,12 @@ def test_a_chain_through_all_formats_keeps_every_corner(tmp_path, dota):
 
 
 def test_what_is_lost_is_told(tmp_path, dota):
-    doubts = [str(doubt) for doubt in run(dota, tmp_path / "y", to_format="yolo-obb").doubts]
-    assert f"{tmp_path}/y: yolo-obb cannot hold that 3 objects are difficult" in doubts
-    doubts = [str(doubt) for doubt in run(dota, tmp_path / "h", to_format="hrsc").doubts]
-    assert f"{tmp_path}/h: hrsc cannot hold the corners of 2 objects that are no rectangles" in doubts
-    doubts = [str(doubt) for doubt in run(tmp_path / "h", tmp_path / "d", to_format="dota").doubts]
-    assert f"{tmp_path}/d: dota cannot hold blanks in class names: 'Cargo Truck' have '-' there" in doubts[1]
+    warnings = [str(warning) for warning in run(dota, tmp_path / "y", to_format="yolo-obb").warnings]
+    assert f"{tmp_path}/y: yolo-obb cannot hold that 3 objects are difficult" in warnings
+    warnings = [str(warning) for warning in run(dota, tmp_path / "h", to_format="hrsc").warnings]
+    assert f"{tmp_path}/h: hrsc cannot hold the corners of 2 objects that are no rectangles" in warnings
+    warnings = [str(warning) for warning in run(tmp_path / "h", tmp_path / "d", to_format="dota").warnings]
+    assert f"{tmp_path}/d: dota cannot hold blanks in class names: 'Cargo Truck' have '-' there" in warnings[1]
 
 
 @pytest.mark.parametrize(("how", "links"), [("link", 2), ("copy", 1), ("none", None)])
@@ -180,7 +180,7 @@ def test_doubtful_labels_are_told_and_kept(tmp_path, dota, line, message):
     path = dota / "val/labelTxt/图.txt"
     path.write_text(f"5 5 25 5 25 15 5 15 plane 1\n{line}\n", encoding="utf-8")
     result = run(dota, tmp_path / "out", to_format="dota")
-    assert [doubt.place for doubt in result.doubts if message in doubt.message] == [f"{path}:2"]
+    assert [warning.place for warning in result.warnings if message in warning.message] == [f"{path}:2"]
     assert result.splits["val"] == (1, 2)
 
 
@@ -188,7 +188,7 @@ def test_a_stated_size_that_is_wrong_is_told_and_mended(tmp_path, dota):
     run(dota, tmp_path / "dior", to_format="dior")
     write_image(tmp_path / "dior/JPEGImages/图.tif", (160, 120))
     result = run(tmp_path / "dior", tmp_path / "out", to_format="coco")
-    assert "states 80 × 60 pixels where the image has 160 × 120" in "".join(map(str, result.doubts))
+    assert "states 80 × 60 pixels where the image has 160 × 120" in "".join(map(str, result.warnings))
     assert json.loads((tmp_path / "out/annotations/instances_val.json").read_text())["images"][0]["width"] == 160
 
 

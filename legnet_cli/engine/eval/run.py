@@ -32,9 +32,10 @@ from legnet_cli.engine.eval.report import METRICS_FILE, write_report
 from legnet_cli.engine.eval.robustness import PASSES, Robustness, measure_robustness
 from legnet_cli.engine.eval.search import SearchPlan, count_tiles, plan_shapes, search_images
 from legnet_cli.engine.eval.truth import EvalSet, Source, load_truth
-from legnet_cli.engine.predict import Progress
+from legnet_cli.engine.predict import SearchProgress
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import atomic_path, check_output
+from legnet_cli.tiles import choose_tiling
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class EvalResult:
 
 def evaluate(
     config: EvalConfig,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[SearchProgress], None] = lambda progress: None,
     on_download: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> EvalResult:
     """Measure and write the report to ``config.out``.
@@ -180,7 +181,7 @@ def _check_outputs(config: EvalConfig) -> None:
 def _search(
     config: EvalConfig,
     truth: EvalSet,
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[SearchProgress], None],
     on_download: Callable[[int, int | None], None],
 ) -> tuple[ImagePredictions, EvalMetrics, Robustness | None]:
     """Search the images with the model, then on request their degraded versions."""
@@ -202,7 +203,7 @@ def _search(
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        on_progress(Progress(str(config.data), done, total, 0.0))
+        on_progress(SearchProgress(str(config.data), done, total, 0.0))
 
     found = search_images(truth, shapes, detector, plan, None, advance)
     measured = _measure(truth, found, classes, config)
@@ -217,10 +218,7 @@ def _search(
 
 
 def _plan(config: EvalConfig, detector: Detector) -> SearchPlan:
-    tile = config.tile or detector.card.tile
-    overlap = detector.card.overlap if config.overlap is None else config.overlap
-    if config.overlap is None and config.tile:  # keep the model's proportion in tiles of another size
-        overlap = round(tile * detector.card.overlap / detector.card.tile)
+    tile, overlap = choose_tiling(config.tile, config.overlap, (detector.card.tile, detector.card.overlap))
     batch = config.batch or (1 if detector.device.type == "cpu" else 8)
     return SearchPlan(tile, overlap, config.bands, config.stretch, batch, config.workers, config.seed)
 

@@ -29,11 +29,12 @@ from legnet_cli.geo.aoi import Aoi, aoi_in_pixels, centres_inside, read_aoi, til
 from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.inputs import expand_scenes
 from legnet_cli.geo.raster import Scene
-from legnet_cli.tiles import Tile, check_tiling, tile_grid
+from legnet_cli.tiles import Tile, choose_tiling, tile_grid
 
 logger = logging.getLogger(__name__)
 
 PREVIEW_SIDE = 2048  # pixels of a preview's longer side at most
+_CELLS = 16  # along each side of a scene, whose ground areas are summed
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class PredictResult:
 
 
 @dataclass(frozen=True)
-class Progress:
+class SearchProgress:
     """State of a search: tiles done of all, and the ground area they cover."""
 
     scene: str
@@ -145,7 +146,7 @@ class _Job:
 
 def predict(
     config: PredictConfig,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[SearchProgress], None] = lambda progress: None,
     on_download: Callable[[int, int | None], None] = lambda done, total: None,
     detector: Detector | None = None,
 ) -> PredictResult:
@@ -205,11 +206,7 @@ def _class_indices(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int
 
 def _plan(path: str, config: PredictConfig, detector: Detector, aoi: Aoi | None) -> _Job:
     """Choose the tiles of a scene; every fault its header shows comes out here, before any search."""
-    tile = config.tile or detector.card.tile
-    overlap = detector.card.overlap if config.overlap is None else config.overlap
-    if config.overlap is None and config.tile:  # keep the model's proportion in tiles of another size
-        overlap = round(tile * detector.card.overlap / detector.card.tile)
-    check_tiling(tile, overlap)
+    tile, overlap = choose_tiling(config.tile, config.overlap, (detector.card.tile, detector.card.overlap))
     with Scene.open(path, bands=config.bands, stretch=config.stretch, gsd=config.gsd) as scene:
         for warning in scene.warnings:
             logger.warning("%s: %s", scene.name, warning)
@@ -223,11 +220,11 @@ def _plan(path: str, config: PredictConfig, detector: Detector, aoi: Aoi | None)
         return _Job(scene, tuple(touched), in_grid, km2 and km2 * len(touched) / len(tiles))
 
 
-def _ground_km2(georef: Georef, cells: int = 16) -> float | None:
-    """Ground area of a scene, summed over a grid of cells, for a pixel of a large scene is not as large everywhere."""
+def _ground_km2(georef: Georef) -> float | None:
+    """Ground area of a scene, summed over a grid, for a pixel of a large scene is not as large everywhere."""
     if georef.gsd is None:
         return None
-    x, y = np.meshgrid(np.linspace(0, georef.width, cells + 1), np.linspace(0, georef.height, cells + 1))
+    x, y = np.meshgrid(np.linspace(0, georef.width, _CELLS + 1), np.linspace(0, georef.height, _CELLS + 1))
     grid = np.stack([x, y], 2)
     corners = np.stack([grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]], 2)
     return float(np.nansum(georef.measure(corners.reshape(-1, 4, 2)).area_m2)) / 1e6
@@ -238,7 +235,7 @@ def _search(
     config: PredictConfig,
     detector: Detector,
     wanted: NDArray[np.int64] | None,
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[SearchProgress], None],
 ) -> list[SceneResult]:
     total = sum(len(job.tiles) for job in jobs)
     done, km2 = 0, 0.0
@@ -249,7 +246,7 @@ def _search(
         def advance(count: int, path: str = job.scene.path, per_tile: float = per_tile) -> None:
             nonlocal done, km2
             done, km2 = done + count, km2 + count * per_tile
-            on_progress(Progress(path, done, total, km2))
+            on_progress(SearchProgress(path, done, total, km2))
 
         results.append(_search_scene(job, config, detector, wanted, advance))
     return results

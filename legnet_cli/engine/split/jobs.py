@@ -17,7 +17,7 @@ from PIL import Image
 from legnet_cli.data.labels import ImageLabels
 from legnet_cli.data.png import TileEncoder
 from legnet_cli.engine.split.cutting import label_text
-from legnet_cli.engine.split.plan import Cut, ImagePlan, Plan
+from legnet_cli.engine.split.plan import Cut, ImagePlan, SplitPlan
 from legnet_cli.errors import DataError
 from legnet_cli.geo.cuts import RawImage, Rolling, bound_block_cache, reading_order
 from legnet_cli.geo.raster import Scene
@@ -83,7 +83,7 @@ def _read_jpeg(path: Path) -> NDArray[np.uint8] | None:
         raise DataError(f"{path}: cannot be read ({error}): the file is damaged or cut short, fetch it anew") from error
 
 
-def make_folders(folder: Path, plan: Plan, labelled: Set[str]) -> None:
+def make_folders(folder: Path, plan: SplitPlan, labelled: Set[str]) -> None:
     """Make the folders of all tiles; of label files for ``labelled`` splits only."""
     places: set[Path] = set()
     for cut in (cut for part in plan.images for cut in part.cuts):

@@ -53,7 +53,7 @@ class ImagePlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SplitPlan:
     """All that a split will write, in a fixed order.
 
     Attributes:
@@ -80,7 +80,7 @@ def make_plan(
     val_fraction: float = 0.0,
     seed: int = 0,
     workers: int = 1,
-) -> Plan:
+) -> SplitPlan:
     """Choose the tiles of ``images``.
 
     Args:
@@ -108,7 +108,7 @@ def make_plan(
     plans, dropped = _thin_background(plans, background, seed)
     _check_names(plans)
     kept = tuple(plan for plan in plans if plan.cuts)
-    return Plan(kept, sum(map(len, images)), homeless, between, dropped)
+    return SplitPlan(kept, sum(map(len, images)), homeless, between, dropped)
 
 
 def _plan_image(image: ImageLabels, sizes: Sequence[tuple[int, int]], truncated: str) -> ImagePlan:
@@ -122,7 +122,7 @@ def _plan_image(image: ImageLabels, sizes: Sequence[tuple[int, int]], truncated:
     return ImagePlan(image, image.size, tuple(cuts))
 
 
-def _draw(seed: int, *what: object) -> bytes:
+def _random_key(seed: int, *what: object) -> bytes:
     """A random key for ``what``: sorted by it, things come in an order that depends on nothing but the seed."""
     return hashlib.blake2b("/".join(map(str, (seed, *what))).encode(), digest_size=8).digest()
 
@@ -136,7 +136,7 @@ def _thin_background(plans: list[ImagePlan], share: float, seed: int) -> tuple[l
         for cut in plan.cuts
         if not len(cut.found.index) and plan.image.split in labelled and cut.split not in _COMPLETE
     ]
-    empty.sort(key=lambda key: _draw(seed, "background", *key))
+    empty.sort(key=lambda key: _random_key(seed, "background", *key))
     dropped = set(empty[round(share * len(empty)) :])
     thinned = [
         replace(plan, cuts=tuple(cut for cut in plan.cuts if (plan.image.split, cut.name) not in dropped))
@@ -229,7 +229,7 @@ def _pick(blocks: dict[int, _Blocks], plans: list[ImagePlan], fraction: float, s
     areas = {key: part.area(key) for part in blocks.values() for key in part.keys}
 
     def order(key: tuple[int, int, int]) -> bytes:
-        return _draw(seed, "val", plans[key[0]].image.file, *key[1:])
+        return _random_key(seed, "val", plans[key[0]].image.file, *key[1:])
 
     wanted = fraction * sum(areas.values())
     taken: set[tuple[int, int, int]] = set()

@@ -1,4 +1,4 @@
-"""What a split tells about itself: counts, remarks, and the contact sheet."""
+"""What a split tells about itself: counts, warnings, and the contact sheet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import shapely
 
 from legnet_cli.data.labels import Problem
 from legnet_cli.engine.split.jobs import tile_paths
-from legnet_cli.engine.split.plan import Cut, Plan
+from legnet_cli.engine.split.plan import Cut, SplitPlan
 
 SHEET = "contact_sheet.png"
 SIZE_EDGES = (0, 8, 16, 32, 64, 128, 256, 512)  # pixels: bins of the square root of an object's area
@@ -42,7 +42,7 @@ class SplitCounts:
     source: int
 
 
-def count_tiles(plan: Plan, classes: Sequence[str]) -> dict[str, SplitCounts]:
+def count_tiles(plan: SplitPlan, classes: Sequence[str]) -> dict[str, SplitCounts]:
     """Counts of each split, in the order in which the splits come up."""
     groups: dict[str, list[tuple[Sequence[str], Cut]]] = {}
     sources: Counter[str] = Counter()
@@ -70,7 +70,7 @@ def _count(cuts: Sequence[tuple[Sequence[str], Cut]], classes: Sequence[str], so
     )
 
 
-def remarks(plan: Plan, src: Path) -> Iterator[Problem]:
+def warnings(plan: SplitPlan, src: Path) -> Iterator[Problem]:
     """What the tiles do not hold of the dataset, and why."""
     if plan.homeless:
         many = f"{plan.homeless} of {plan.objects} objects lie in no tile with 0.7 of their area"
@@ -86,7 +86,7 @@ def remarks(plan: Plan, src: Path) -> Iterator[Problem]:
         yield Problem(str(src), f"{plan.background} tiles without objects stay out, as --background says")
 
 
-def draw_sheet(folder: Path, plan: Plan, classes: Sequence[str], format: str) -> bool:
+def draw_sheet(folder: Path, plan: SplitPlan, classes: Sequence[str], format: str) -> bool:
     """Draw the contact sheet of the tiles in ``folder``; false if no tile has objects to show."""
     # loads matplotlib, whose memory is better not taken while tiles are cut
     from legnet_cli.engine.split.contact_sheet import choose_tiles, write_contact_sheet

@@ -24,8 +24,8 @@ from legnet_cli.engine.process import processors
 from legnet_cli.engine.split.cutting import TRUNCATED
 from legnet_cli.engine.split.draft import Draft
 from legnet_cli.engine.split.jobs import Cutter, image_key, make_folders, make_jobs, run_jobs, tile_paths
-from legnet_cli.engine.split.plan import Plan, make_plan
-from legnet_cli.engine.split.report import SHEET, SplitCounts, count_tiles, draw_sheet, remarks
+from legnet_cli.engine.split.plan import SplitPlan, make_plan
+from legnet_cli.engine.split.report import SHEET, SplitCounts, count_tiles, draw_sheet, warnings
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.tiles import check_tiling
 
@@ -129,14 +129,14 @@ class SplitResult:
 
 
 @dataclass(frozen=True)
-class Progress:
+class SplitProgress:
     """Tiles written so far, and in all."""
 
     tiles_done: int
     tiles_total: int
 
 
-def split(config: SplitConfig, on_progress: Callable[[Progress], None] = lambda progress: None) -> SplitResult:
+def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = lambda progress: None) -> SplitResult:
     """Cut ``config.src`` into tiles; ``config.out`` appears whole, and an interrupted split goes on when repeated.
 
     The result does not depend on the number of workers, nor on interruptions.
@@ -181,7 +181,7 @@ def split(config: SplitConfig, on_progress: Callable[[Progress], None] = lambda 
             out=config.out,
             splits=count_tiles(plan, dataset.classes),
             objects=plan.objects,
-            problems=(*dataset.problems, *faults, *remarks(plan, config.src)),
+            problems=(*dataset.problems, *faults, *warnings(plan, config.src)),
             contact_sheet=config.out / SHEET
             if draw_sheet(draft.folder, plan, dataset.classes, config.format)
             else None,
@@ -230,10 +230,10 @@ def _fingerprint(config: SplitConfig, images: Sequence[ImageLabels]) -> str:
 def _cut(
     config: SplitConfig,
     dataset: Dataset,
-    plan: Plan,
+    plan: SplitPlan,
     draft: Draft,
     workers: int,
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[SplitProgress], None],
 ) -> int:
     """Do the jobs that the draft lacks; returns the tiles it had."""
     jobs = list(make_jobs(plan.images))
@@ -246,7 +246,7 @@ def _cut(
         nonlocal done
         with lock:
             done += 1
-            on_progress(Progress(done, total))
+            on_progress(SplitProgress(done, total))
 
     labelled = {cut.split for p in plan.images if p.image.source is not None for cut in p.cuts}
     make_folders(draft.folder, plan, labelled)
@@ -256,7 +256,7 @@ def _cut(
     return resumed
 
 
-def _without_damaged(plan: Plan, draft: Draft, format: str) -> tuple[Plan, list[Problem]]:
+def _without_damaged(plan: SplitPlan, draft: Draft, format: str) -> tuple[SplitPlan, list[Problem]]:
     """``plan`` without the images that could not be read to their end, whose tiles are removed."""
     faults: dict[str, str] = {key.rpartition("/")[0]: fault for key, fault in sorted(draft.done.items()) if fault}
     damaged = [part for part in plan.images if image_key(part.image) in faults]
