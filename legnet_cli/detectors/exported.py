@@ -23,6 +23,7 @@ from legnet_cli.boxes import Detections
 from legnet_cli.detectors.fast.oriented_rcnn import MEAN, STD
 from legnet_cli.detectors.weights.checkpoint import ModelCard
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
+from legnet_cli.installation import install_line
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,6 @@ FORMAT_VERSION = 1
 METADATA_FILE = "legnet.json"  # inside a .pt2
 RT_INFO = "legnet"  # section of an OpenVINO model's runtime information
 LEAST_SIDE = "least_side"  # key of a .pt2: pixels; smaller images are filled up, so that each level has two pixels
-_MEND = "run `uv sync --extra export`, or with pip install '.[export]' in place of '.'"
 
 Images: TypeAlias = NDArray[np.uint8]
 Run: TypeAlias = Callable[[Images], "list[NDArray[Any]]"]
@@ -68,7 +68,8 @@ def require(module: str) -> Any:  # noqa: ANN401
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise DependencyError(f"the package {module.partition('.')[0]} is absent: {_MEND}") from None
+        package = module.partition(".")[0]
+        raise DependencyError(f"the package {package} is absent: run `{install_line('export')}`") from None
 
 
 def to_metadata(card: ModelCard, facts: ExportFacts) -> dict[str, str]:

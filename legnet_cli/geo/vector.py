@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import Array
 from legnet_cli.errors import DependencyError
 from legnet_cli.files import PathLike, atomic_path
+from legnet_cli.installation import install_line
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def check_format(path: PathLike) -> None:
         DependencyError: for ``.parquet`` without pyarrow.
     """
     if Path(path).suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise DependencyError(f"{path}: GeoParquet needs pyarrow: run 'uv sync --extra geoparquet'")
+        raise DependencyError(f"{path}: GeoParquet needs pyarrow: run `{install_line('geoparquet')}`")
 
 
 def write_layer(path: PathLike, layer: Layer) -> None:

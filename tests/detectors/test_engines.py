@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,6 +19,7 @@ from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.engine.export.parity import STRICT, measure_parity
 from legnet_cli.engine.sample_tiles import synthetic_tile
 from legnet_cli.errors import ConfigError, DependencyError
+from legnet_cli.installation import install_line
 
 CPU = torch.device("cpu")
 
@@ -117,7 +119,7 @@ def test_missing_package_is_named(monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr(exported.importlib, "import_module", absent)
-    with pytest.raises(DependencyError, match="the package onnx is absent: run `uv sync --extra export`"):
+    with pytest.raises(DependencyError, match=re.escape(f"the package onnx is absent: run `{install_line('export')}`")):
         check_engine("openvino", "a.pth", precision="auto", compile=False, device=CPU)
 
 

@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import shapely
 
 from legnet_cli.errors import DataError, DependencyError
 from legnet_cli.geo.vector import SUFFIXES, Layer, check_format, to_geometries, write_layer
+from legnet_cli.installation import install_line
 
 UTM = pyproj.CRS.from_epsg(32633)
 LONLAT = pyproj.CRS.from_epsg(4326)
@@ -231,7 +233,7 @@ def test_geoparquet_metadata(tmp_path):
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DependencyError, match="uv sync --extra geoparquet"):
+    with pytest.raises(DependencyError, match=re.escape(f"run `{install_line('geoparquet')}`")):
         check_format(tmp_path / "out.parquet")
     check_format(tmp_path / "out.gpkg")
 

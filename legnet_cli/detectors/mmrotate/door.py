@@ -21,16 +21,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from legnet_cli.errors import ConfigError, DependencyError
+from legnet_cli.installation import install_line
 from legnet_cli.ops import mmcv_ext
 from legnet_cli.ops.diff_iou import diff_rotated_iou
 
 if TYPE_CHECKING:
     import mmcv
-
-_INSTALL = (
-    "echo 'setuptools<81' >build.txt; "  # what mmcv's own setup needs
-    "pip install --build-constraint build.txt mmcv-full==1.7.2 mmdet==2.28.2 mmrotate==0.3.4"
-)
 
 
 @functools.cache
@@ -64,7 +60,7 @@ def load_config(stock: str) -> mmcv.Config:
         config = _import("mmcv").Config
     package = find_spec("mmrotate")  # does not import it
     if package is None or package.origin is None:
-        raise DependencyError(f"mmrotate is not installed: run {_INSTALL}")
+        raise DependencyError(f"mmrotate is not installed: run `{install_line('mmrotate')}`")
     folder = Path(package.origin).parent / ".mim" / "configs"
     found = sorted(folder.glob(f"*/{stock}.py"))
     if not found:
@@ -77,7 +73,9 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except (ImportError, AssertionError) as error:  # mmdet and mmrotate assert the versions they accept
         reason = " ".join(str(error).split())
-        raise DependencyError(f"{name.partition('.')[0]} cannot be loaded ({reason}): run {_INSTALL}") from error
+        raise DependencyError(
+            f"{name.partition('.')[0]} cannot be loaded ({reason}): run `{install_line('mmrotate')}`"
+        ) from error
 
 
 def _mend_anchors() -> None:

@@ -1,6 +1,7 @@
 """Exported files find PyTorch's boxes, of any size and number of images, with standard operators alone."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from legnet_cli.detectors.weights.recipes import get_recipe, model_config
 from legnet_cli.engine.export.parity import STRICT, measure_parity
 from legnet_cli.engine.sample_tiles import synthetic_tile
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
+from legnet_cli.installation import install_line
 from legnet_cli.ops.iou import rotated_iou
 from legnet_cli.ops.nms import nms_rotated
 
@@ -269,7 +271,7 @@ def test_other_detectors_are_refused(checkpoint):
 
 def test_missing_extra_says_what_mends_it(monkeypatch, path):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(DependencyError, match="onnxruntime is absent: run `uv sync --extra export`"):
+    with pytest.raises(DependencyError, match=re.escape(f"onnxruntime is absent: run `{install_line('export')}`")):
         require("onnxruntime")
     with pytest.raises(DependencyError, match="onnxruntime"):
         load_detector(path)

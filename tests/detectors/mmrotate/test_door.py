@@ -1,4 +1,5 @@
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import torch
 from legnet_cli.detectors.mmrotate import door
 from legnet_cli.detectors.mmrotate.door import import_mm, load_config
 from legnet_cli.errors import ConfigError, DependencyError
+from legnet_cli.installation import install_line
 
 STOCK = [
     "oriented_rcnn_r50_fpn_1x_dota_le90",
@@ -107,6 +109,6 @@ def test_a_package_that_cannot_be_imported_comes_with_the_line_to_mend_it(monkey
 
     monkeypatch.setattr(door.importlib, "import_module", fail)
     with pytest.raises(
-        DependencyError, match=r"^mmcv cannot be loaded \(.*\): run echo .*pip install .* mmrotate==0.3.4$"
+        DependencyError, match=rf"^mmcv cannot be loaded \(.*\): run `{re.escape(install_line('mmrotate'))}`$"
     ):
         import_mm.__wrapped__()
