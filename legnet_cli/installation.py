@@ -30,8 +30,8 @@ class Kind(Enum):
     UV_TOOL = "uv tool"
     UVX = "uvx"
     PIPX = "pipx"
-    UV = "uv pip"
-    PIP = "pip"
+    UV = "environment of uv pip"
+    PIP = "environment of pip"
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def find_installation(
     return Installation(kind, source, executable, python, editable, _present_extras(found, path))
 
 
-def install_line(extra: str, here: Installation | None = None) -> str:
-    """The command that adds ``extra`` to an installation, by default to the running one.
+def install_line(extra: str = "", here: Installation | None = None) -> str:
+    """The command that adds ``extra``, or else what the core lacks, to an installation: by default to the running one.
 
     For ``mmrotate`` on a Python that is too new the command sets up an older one. Outside a checkout the commands for
     ``mmrotate`` use the process substitution of bash and zsh.
@@ -95,26 +95,36 @@ def install_line(extra: str, here: Installation | None = None) -> str:
     training = _TRAINING if extra == "mmrotate" else ""
     new_python = f"--python {TRAINING_PYTHON}" if training and not here.takes_mmrotate else ""
     if here.kind is Kind.CHECKOUT:
-        folder = "" if Path.cwd().is_relative_to(here.source) else f"--project {shlex.quote(here.source)}"
-        return (
-            _join("uv run", folder, new_python, "legnet …")
-            if new_python
-            else _join("uv sync", folder, "--extra", extra)
-        )
+        if new_python:
+            return _join("uv run", _project(here), new_python, "legnet …")
+        return _join("uv sync", _project(here), f"--extra {extra}" if extra else "")
     again = _requirement(here, extra)
     if here.kind is Kind.UV_TOOL:
         return _join("uv tool install", new_python, training, "--editable" if here.editable else "", again)
     if here.kind is Kind.UVX:
         return _join("uvx", new_python, training, "--from", again, "legnet …")
-    if not training and here.kind is not Kind.UV:
-        return f"{_pip(here)} install 'legnet[{extra}]'"  # the packages are read from the metadata of this legnet
+    name = f"'legnet[{extra}]'" if extra else "legnet"  # the packages are read from the metadata of this legnet
+    if not training:
+        return _join(_pip(here, "install"), name)
     before, uv = _uv(here)
     if here.kind is Kind.PIPX:
         before = _join("pipx reinstall", new_python, "legnet &&") if new_python else before
     elif new_python:
         place = f"legnet-py{TRAINING_PYTHON}"
         return _join(before, uv, "venv", new_python, place, "&&", uv, "pip install --python", place, training, again)
-    return _join(before, uv, "pip install --python", shlex.quote(here.executable), training, f"'legnet[{extra}]'")
+    return _join(before, uv, "pip install --python", shlex.quote(here.executable), training, name)
+
+
+def single_opencv_line(here: Installation) -> str:
+    """The command that leaves opencv-python-headless alone where opencv-python was installed over it."""
+    if here.kind is Kind.CHECKOUT:
+        return _join("uv sync", _project(here), "--reinstall-package opencv-python-headless")
+    if here.kind is Kind.UVX:
+        return install_line("mmrotate", here)
+    return (
+        f"{_pip(here, 'uninstall')} -y opencv-python && "
+        f"{_pip(here, 'install')} --force-reinstall --no-deps opencv-python-headless"
+    )
 
 
 def _kind(prefix: Path, by_uv: bool, checkout: Path | None) -> Kind:
@@ -156,19 +166,24 @@ def _present_extras(found: metadata.Distribution, path: list[str]) -> tuple[str,
 
 def _requirement(here: Installation, extra: str) -> str:
     """``here`` with its extras and one more, as a shell word."""
-    extras = ",".join(sorted({*here.extras, extra}))
-    if "://" in here.source:
-        return shlex.quote(f"legnet[{extras}] @ {here.source}")
-    return shlex.quote(f"{here.source}[{extras}]")
+    names = ",".join(sorted({*here.extras, extra} - {""}))
+    extras = f"[{names}]" if names else ""
+    return shlex.quote(f"legnet{extras} @ {here.source}" if "://" in here.source else f"{here.source}{extras}")
 
 
-def _pip(here: Installation) -> str:
+def _project(here: Installation) -> str:
+    return "" if Path.cwd().is_relative_to(here.source) else f"--project {shlex.quote(here.source)}"
+
+
+def _pip(here: Installation, verb: str) -> str:
     if here.kind is Kind.PIPX:
-        return "pipx runpip legnet"
-    pip = shutil.which("pip")
-    return (
-        "pip" if pip and Path(pip).parent == Path(here.executable).parent else f"{shlex.quote(here.executable)} -m pip"
-    )
+        return f"pipx runpip legnet {verb}"
+    if here.kind is not Kind.PIP:
+        return f"uv pip {verb} --python {shlex.quote(here.executable)}"
+    found = shutil.which("pip")
+    if found and Path(found).parent == Path(here.executable).parent:
+        return f"pip {verb}"
+    return f"{shlex.quote(here.executable)} -m pip {verb}"
 
 
 def _uv(here: Installation) -> tuple[str, str]:
@@ -177,7 +192,7 @@ def _uv(here: Installation) -> tuple[str, str]:
         return "", "uv"
     if here.kind is Kind.PIPX:
         return "", "pipx run uv"
-    return f"{_pip(here)} install uv &&", f"{shlex.quote(here.executable)} -m uv"
+    return f"{_pip(here, 'install')} uv &&", f"{shlex.quote(here.executable)} -m uv"
 
 
 def _join(*words: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from legnet_cli.installation import Installation, Kind, find_installation, install_line
+from legnet_cli.installation import Installation, Kind, find_installation, install_line, single_opencv_line
 
 REQUIRES = "Requires-Dist: onnx>=1.17; extra == 'export'\nRequires-Dist: pyarrow>=17 ; extra == \"geoparquet\"\n"
 REQUIRES += "Requires-Dist: mmdet==2.28.2; (python_version < '3.13') and extra == 'mmrotate'\n"
@@ -79,9 +79,11 @@ def test_without_metadata_it_is_taken_for_pip(tmp_path):
 
 
 LINES = [
+    (Kind.CHECKOUT, "", (3, 13), "uv sync --project /src"),
     (Kind.CHECKOUT, "export", (3, 11), "uv sync --project /src --extra export"),
     (Kind.CHECKOUT, "mmrotate", (3, 12), "uv sync --project /src --extra mmrotate"),
     (Kind.CHECKOUT, "mmrotate", (3, 13), "uv run --project /src --python 3.12 legnet …"),
+    (Kind.UV_TOOL, "", (3, 13), "uv tool install '/src[geoparquet]'"),
     (Kind.UV_TOOL, "export", (3, 13), "uv tool install '/src[export,geoparquet]'"),
     (Kind.UV_TOOL, "mmrotate", (3, 11), f"uv tool install {TRAINING} '/src[geoparquet,mmrotate]'"),
     (Kind.UV_TOOL, "mmrotate", (3, 13), f"uv tool install --python 3.12 {TRAINING} '/src[geoparquet,mmrotate]'"),
@@ -105,6 +107,7 @@ LINES = [
         "uv venv --python 3.12 legnet-py3.12 && "
         f"uv pip install --python legnet-py3.12 {TRAINING} '/src[geoparquet,mmrotate]'",
     ),
+    (Kind.PIP, "", (3, 11), "/env/bin/python -m pip install legnet"),
     (Kind.PIP, "export", (3, 11), "/env/bin/python -m pip install 'legnet[export]'"),
     (
         Kind.PIP,
@@ -150,3 +153,25 @@ def test_line_is_short_where_it_can_be(tmp_path, monkeypatch):
 )
 def test_tool_is_installed_again_from_where_it_came(source, editable, end):
     assert install_line("export", Installation(Kind.UV_TOOL, source, "python", (3, 11), editable)) == end
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (Kind.CHECKOUT, "uv sync --project /src --reinstall-package opencv-python-headless"),
+        (Kind.UVX, f"uvx {TRAINING} --from '/src[mmrotate]' legnet …"),
+        (
+            Kind.UV_TOOL,
+            "uv pip uninstall --python python -y opencv-python && "
+            "uv pip install --python python --force-reinstall --no-deps opencv-python-headless",
+        ),
+        (
+            Kind.PIP,
+            "python -m pip uninstall -y opencv-python && "
+            "python -m pip install --force-reinstall --no-deps opencv-python-headless",
+        ),
+    ],
+)
+def test_line_for_one_opencv(monkeypatch, kind, line):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert single_opencv_line(Installation(kind, "/src", "python", (3, 11))) == line

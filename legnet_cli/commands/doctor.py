@@ -25,7 +25,7 @@ def doctor(json_: JsonOpt = False) -> None:
             if finding.topic != topic:
                 topic = finding.topic
                 typer.secho(topic, bold=True)
-            mark = typer.style("→ " + finding.mend, fg=typer.colors.YELLOW) if finding.mend else ""
+            mark = typer.style("→ " + finding.fix, fg=typer.colors.YELLOW) if finding.fix else ""
             typer.echo(f"  {finding.name:{width}}  {finding.value}  {mark}".rstrip())
-    if any(finding.fatal for finding in findings):
-        raise DependencyError("a needed package is missing: run 'uv sync'")
+    if fatal := next((finding for finding in findings if finding.fatal), None):
+        raise DependencyError(f"{fatal.name} {fatal.value}: run `{fatal.fix}`")

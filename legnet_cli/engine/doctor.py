@@ -1,24 +1,28 @@
-"""Look at the machine: versions, devices, CPU features, operators, and the line that mends what is missing."""
+"""What this installation and machine can do, and the commands that add what is missing."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import platform
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
+from legnet_cli import __version__
 from legnet_cli.detectors.weights.fetch import cache_dir
-from legnet_cli.ops import mmcv_ext
+from legnet_cli.installation import Installation, find_installation, install_line, single_opencv_line
 
-PACKAGES = ("torch", "numpy", "mmcv-full", "mmdet", "mmrotate", "rasterio", "pyogrio", "shapely", "pyproj")
+CORE = ("torch", "numpy", "rasterio", "pyogrio", "shapely", "pyproj")
+TRAINING = ("mmcv-full", "mmdet", "mmrotate")
+OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 EXTRAS = {
     "pyarrow": ("geoparquet", "GeoParquet output"),
     "onnx": ("export", "legnet export"),
     "onnxruntime": ("export", "ONNX files"),
     "openvino": ("export", "OpenVINO files"),
+    "tensorboard": ("logging", "TensorBoard events of training runs"),
+    "wandb": ("logging", "training runs on Weights & Biases"),
 }
 # name shown -> (flag of torch.cpu.get_capabilities, flag of /proc/cpuinfo, what it is good for)
 CPU_FEATURES = {
@@ -31,31 +35,66 @@ CPU_FEATURES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``mend`` is the command that puts it right, None if nothing is wrong."""
+    """One line of the report; ``fix`` is the command that puts it right, None if nothing is wrong."""
 
     topic: str
     name: str
     value: str
-    mend: str | None = None
+    fix: str | None = None
     fatal: bool = False
 
 
 def doctor() -> list[Finding]:
     """Examine the installation; nothing is changed."""
-    return [*_versions(), *_devices(), *_cpu(), *_operators(), *_extras(), _cache()]
+    here = find_installation()
+    found = [*_installation(here), *_versions(here), *_opencv(here), *_training(here)]
+    if importlib.util.find_spec("torch"):
+        found += [*_devices(), *_cpu(), _operators()]
+    return [*found, *_extras(here), _cache()]
 
 
-def _versions() -> list[Finding]:
-    found = [Finding("version", "python", platform.python_version())]
-    for name in PACKAGES:
-        try:
-            found.append(Finding("version", name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            found.append(Finding("version", name, "absent", "uv sync", fatal=True))
+def _installation(here: Installation) -> list[Finding]:
+    kind = Finding("installation", "kind", f"{here.kind.value} ({here.source})")
+    return [Finding("installation", "legnet", __version__), kind]
+
+
+def _versions(here: Installation) -> list[Finding]:
+    versions = _installed(CORE)
+    return [Finding("version", "python", platform.python_version())] + [
+        Finding("version", name, versions[name])
+        if name in versions
+        else Finding("version", name, "absent", install_line(here=here), fatal=True)
+        for name in CORE
+    ]
+
+
+def _opencv(here: Installation) -> list[Finding]:
+    versions = _installed(OPENCV)
+    found = [Finding("version", name, version) for name, version in versions.items()]
+    fix = single_opencv_line(here)
+    if len(versions) > 1:
+        found.append(Finding("version", "OpenCV", f"{len(versions)} packages share the folder cv2", fix))
+    try:
+        importlib.import_module("cv2")
+    except ImportError as error:
+        reason = f"cannot be loaded ({error})"
+        found.append(Finding("version", "OpenCV", reason, fix if versions else install_line(here=here), fatal=True))
     return found
 
 
+def _training(here: Installation) -> list[Finding]:
+    versions = _installed(TRAINING)
+    if len(versions) == len(TRAINING):
+        return [Finding("training", name, version) for name, version in versions.items()]
+    absent = ", ".join(name for name in TRAINING if name not in versions)
+    reason = "absent" if here.takes_mmrotate else f"cannot be installed on Python {platform.python_version()}"
+    use = "needed for train, --config and detectors other than Oriented R-CNN"
+    return [Finding("training", absent, f"{reason}, {use}", install_line("mmrotate", here))]
+
+
 def _devices() -> list[Finding]:
+    import torch
+
     cores = f"{torch.get_num_threads()} threads"
     found = [Finding("device", "cpu", f"{platform.machine()}, {cores}")]
     if torch.cuda.is_available():
@@ -65,8 +104,8 @@ def _devices() -> list[Finding]:
                 Finding("device", f"cuda:{index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
             )
     elif Path("/dev/nvidiactl").exists() and torch.version.cuda is None:
-        mend = "install a CUDA build of torch, see https://pytorch.org/get-started"
-        found.append(Finding("device", "cuda", "the machine has an NVIDIA GPU, this torch has no CUDA", mend))
+        fix = "install a CUDA build of torch, see https://pytorch.org/get-started"
+        found.append(Finding("device", "cuda", "the machine has an NVIDIA GPU, this torch has no CUDA", fix))
     else:
         found.append(Finding("device", "cuda", "none"))
     if torch.backends.mps.is_available():
@@ -75,6 +114,8 @@ def _devices() -> list[Finding]:
 
 
 def _cpu() -> list[Finding]:
+    import torch
+
     known = cpu_flags()
     if known is None:
         return [Finding("cpu", "features", torch.backends.cpu.get_cpu_capability())]
@@ -86,6 +127,8 @@ def _cpu() -> list[Finding]:
 
 def cpu_flags() -> set[str] | None:
     """Instruction sets of an x86 CPU, under the names torch or Linux gives them; None where neither knows."""
+    import torch
+
     if capabilities := getattr(torch.cpu, "get_capabilities", None):  # torch 2.10 and later
         return {name for name, value in capabilities().items() if value is True}
     try:
@@ -96,15 +139,17 @@ def cpu_flags() -> set[str] | None:
     return set(flags.split()) if flags else None
 
 
-def _operators() -> list[Finding]:
-    return [Finding("operators", "rotated boxes", mmcv_ext.backend())]
+def _operators() -> Finding:
+    from legnet_cli.ops import mmcv_ext
+
+    return Finding("operators", "rotated boxes", mmcv_ext.backend())
 
 
-def _extras() -> list[Finding]:
+def _extras(here: Installation) -> list[Finding]:
     return [
         Finding("extra", module, "present")
         if importlib.util.find_spec(module)
-        else Finding("extra", module, f"absent, needed for {use}", f"uv sync --extra {extra}")
+        else Finding("extra", module, f"absent, needed for {use}", install_line(extra, here))
         for module, (extra, use) in EXTRAS.items()
     ]
 
@@ -112,3 +157,14 @@ def _extras() -> list[Finding]:
 def _cache() -> Finding:
     files = sorted(cache_dir().glob("*.pth")) if cache_dir().exists() else []
     return Finding("weights", "cache", f"{cache_dir()}, {len(files)} files")
+
+
+def _installed(names: tuple[str, ...]) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
