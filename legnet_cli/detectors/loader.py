@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -26,6 +27,7 @@ from legnet_cli.detectors.engines import (
 )
 from legnet_cli.detectors.exported import is_exported, onnx_providers, open_exported
 from legnet_cli.detectors.fast.cpu import fast_products, slow_bf16
+from legnet_cli.detectors.stages import StageObserver
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard, read_checkpoint
 from legnet_cli.detectors.weights.fetch import WEIGHTS, Progress, fetch, sha256
 from legnet_cli.detectors.weights.recipes import BACKBONES, DETECTORS, get_recipe, model_config
@@ -40,8 +42,8 @@ PRECISIONS: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch
 class Network(Protocol):
     """What a detector runs, as far as those see into it who measure it."""
 
-    def stages(self) -> dict[str, list[tuple[Any, str]]]:
-        """Methods, as owner and name, that the time of a search goes to, by stage; one may call another."""
+    def observed(self, observer: StageObserver) -> AbstractContextManager[None]:
+        """Report the stages of each search to ``observer`` inside a ``with`` body; one may hold another."""
 
     def layers(self) -> dict[str, nn.Module]:
         """Convolutions and linear layers by name."""

@@ -6,7 +6,8 @@ are sums of weighted rows, and nothing loops over classes. Boxes are float32 at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -30,6 +31,7 @@ from legnet_cli.detectors.fast.parts import (
     pyramid_level,
 )
 from legnet_cli.detectors.fast.winograd import replace_wide
+from legnet_cli.detectors.stages import StageObserver, observed_modules, unobserved
 from legnet_cli.detectors.weights.checkpoint import check_state
 from legnet_cli.ops.nms import nms, nms_rotated
 from legnet_cli.ops.roi_align import roi_align_rotated
@@ -76,6 +78,7 @@ class OrientedRCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.cfg = model_cfg
+        self._stage: StageObserver = unobserved
         self.score_threshold, self.max_detections = score_threshold, max_detections
         self._build()
         check_state(state, self.state_dict(), "Oriented R-CNN")
@@ -120,21 +123,26 @@ class OrientedRCNN(nn.Module):
     def detect(self, images: Tensor) -> list[Found]:
         """Boxes in each of a batch of uint8 RGB images (B, H, W, 3) of any H, W."""
         height, width = images.shape[1:3]
-        features, outputs = self.dense(self.prepare(images))
-        rois = self.propose(outputs)
-        logits, offsets = self.classify(features, rois)
-        return self.select(rois, logits, offsets, len(images), height, width)
+        with self._stage("normalise"):
+            x = self.prepare(images)
+        features, outputs = self.dense(x)
+        with self._stage("rpn"):
+            rois = self.propose(outputs)
+        with self._stage("roi"):
+            logits, offsets = self.classify(features, rois)
+        with self._stage("nms"):
+            return self.select(rois, logits, offsets, len(images), height, width)
 
-    def stages(self) -> dict[str, list[tuple[Any, str]]]:
-        """Methods, as owner and name, that the time of :meth:`detect` goes to, by stage."""
-        return {
-            "normalise": [(self, "prepare")],
-            "backbone": [(self.backbone, "forward")],
-            "neck": [(self.neck, "forward")],
-            "rpn": [(self.rpn_head, "forward"), (self, "propose")],
-            "roi": [(self, "classify")],
-            "nms": [(self, "select")],
-        }
+    @contextmanager
+    def observed(self, observer: StageObserver) -> Iterator[None]:
+        """Report the stages of :meth:`detect` to ``observer`` inside the ``with`` body."""
+        modules = {"backbone": self.backbone, "neck": self.neck, "rpn": self.rpn_head}
+        self._stage = observer
+        try:
+            with observed_modules(modules, observer):
+                yield
+        finally:
+            self._stage = unobserved
 
     def layers(self) -> dict[str, nn.Module]:
         """Convolutions and linear layers by name."""
@@ -198,7 +206,7 @@ class OrientedRCNN(nn.Module):
     def select(
         self, rois: Tensor, logits: Tensor, offsets: Tensor, images: int, height: int, width: int
     ) -> list[Found]:
-        """Final boxes of each image of ``height`` × ``width``: decoded, thresholded, suppressed class by class."""
+        """Final boxes of each image of ``height`` × ``width``: decoded, thresholded, NMS class by class."""
         head = self.cfg["roi_head"]["bbox_head"]
         boxes = decode_box_offsets(rois[:, 1:], scaled(offsets, head["bbox_coder"]), height, width)
         scores = logits.softmax(1)[:, :-1]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from legnet_cli.boxes import Detections, to_le90
 from legnet_cli.detectors.fast.oriented_rcnn import MEAN, STD, STRIDE
 from legnet_cli.detectors.fast.parts import named_layers
 from legnet_cli.detectors.mmrotate.door import import_mm, quiet
+from legnet_cli.detectors.stages import StageObserver, observed_modules, unobserved
 from legnet_cli.detectors.weights.checkpoint import State, check_state
 
 
@@ -89,6 +91,7 @@ class MMRotateDetector:
             self._model.extract_feat = self._halved(self._model.extract_feat, device, dtype)
         self._mean = torch.tensor(MEAN, device=device).view(3, 1, 1)
         self._std = torch.tensor(STD, device=device).view(3, 1, 1)
+        self._stage: StageObserver = unobserved
 
     @staticmethod
     def _halved(extract: Any, device: torch.device, dtype: torch.dtype) -> Any:  # noqa: ANN401
@@ -98,18 +101,15 @@ class MMRotateDetector:
 
         return extract_feat
 
-    def stages(self) -> dict[str, list[tuple[Any, str]]]:
-        """Methods, as owner and name, that the time of :meth:`detect` goes to, by stage, as far as they can be told."""
-        model = self._model
-        found: dict[str, list[tuple[Any, str]]]
-        found = {"backbone": [(model.backbone, "forward")], "neck": [(model.neck, "forward")]}
-        if getattr(model, "rpn_head", None) is not None:
-            last = model.roi_head.bbox_head
-            last = last[-1] if isinstance(last, nn.ModuleList) else last
-            found["rpn"] = [(model.rpn_head, "simple_test_rpn")]
-            found["roi"] = [(model.roi_head, "simple_test")]
-            found["nms"] = [(last, "get_bboxes")]
-        return found
+    @contextmanager
+    def observed(self, observer: StageObserver) -> Iterator[None]:
+        """Report the stages of :meth:`detect`, as far as mmrotate lets them be seen, inside the ``with`` body."""
+        self._stage = observer
+        try:
+            with observed_modules({"backbone": self._model.backbone, "neck": self._model.neck}, observer):
+                yield
+        finally:
+            self._stage = unobserved
 
     def layers(self) -> dict[str, nn.Module]:
         """Convolutions and linear layers by name."""
@@ -120,8 +120,26 @@ class MMRotateDetector:
         """Detections in each of the images, uint8 RGB (B, H, W, 3), best first."""
         x, metas = prepare(images.permute(0, 3, 1, 2), self._mean, self._std)
         with quiet():  # of its own deprecated calls
-            results = self._model.simple_test(x, metas)
+            two_stage = getattr(self._model, "rpn_head", None) is not None
+            results = self._test_two_stage(x, metas) if two_stage else self._model.simple_test(x, metas)
         return [_detections(per_class) for per_class in results]
+
+    def _test_two_stage(self, x: Tensor, metas: list[dict[str, Any]]) -> list[list[NDArray[np.float32]]]:
+        """What ``simple_test`` of mmrotate's two-stage detectors does, stage by stage."""
+        model = self._model
+        features = model.extract_feat(x)
+        with self._stage("rpn"):
+            proposals = model.rpn_head.simple_test_rpn(features, metas)
+        heads = model.roi_head.bbox_head
+        last = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+        with self._stage("roi"), ExitStack() as rest:
+
+            def begin_nms(*_: object) -> None:  # what follows the last head is decoding and NMS
+                rest.enter_context(self._stage("nms"))
+
+            rest.callback(last.register_forward_hook(begin_nms).remove)
+            results: list[list[NDArray[np.float32]]] = model.roi_head.simple_test(features, proposals, metas)
+        return results
 
 
 def prepare(images: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:

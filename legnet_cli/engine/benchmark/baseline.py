@@ -1,4 +1,4 @@
-"""The same weights through mmrotate's own test path, in turn with this project's, in one process."""
+"""The same weights through mmrotate's own test path, alternately with this project's, in one process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Baseline:
 
 
 def time_baseline(checkpoint: Checkpoint, detector: Detector, tile: NDArray[np.uint8], pairs: int) -> Baseline:
-    """Search ``tile`` (h, w, 3) by turns through mmrotate and ``detector``, both warm, at the same precision."""
+    """Search ``tile`` (h, w, 3) alternately through mmrotate and ``detector``, both warm, at the same precision."""
     from legnet_cli.detectors.mmrotate.build import MMRotateDetector
 
     config = checkpoint.card.model or model_config(get_recipe(checkpoint.card.recipe), len(checkpoint.card.classes))
@@ -58,9 +58,8 @@ def time_baseline(checkpoint: Checkpoint, detector: Detector, tile: NDArray[np.u
     boxes = [0, 0]
     for turn in range(pairs + 1):
         for which, search in enumerate(ways):
-            watch.start(OTHER)
-            found = search()
-            watch.stop()
+            with watch.stage(OTHER):
+                found = search()
             ms = watch.read()[OTHER]
             boxes[which] = len(found[0])
             if turn > 0:  # the first one warms up

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from legnet_cli.detectors.loader import Detector, Network
-from legnet_cli.engine.benchmark.timings import OTHER, Stopwatch, watched, wrapped
+from legnet_cli.detectors.stages import observed_modules
+from legnet_cli.engine.benchmark.timings import OTHER, Stopwatch
 
 PASSES = 5  # timed searches the layers' medians are of
 _SIDES = {"cpu": (768, 1536), "cuda": (4096, 8192), "mps": (2048, 4096)}
@@ -114,7 +116,9 @@ class Roofline:
 def measure_peaks(device: torch.device, dtypes: set[torch.dtype]) -> Peaks:
     """Time matrix products of ``dtypes`` and a triad on ``device``."""
     with torch.inference_mode():
-        gflops = {_word(dtype): max(_product(device, dtype, side) for side in _SIDES[device.type]) for dtype in dtypes}
+        gflops = {
+            _dtype_name(dtype): max(_product(device, dtype, side) for side in _SIDES[device.type]) for dtype in dtypes
+        }
         return Peaks(gflops, _triad(device))
 
 
@@ -125,20 +129,19 @@ def measure_layers(detector: Detector, tile: NDArray[np.uint8]) -> Roofline:
         return Roofline(measure_peaks(detector.device, {torch.float32}), (), float("nan"))
     sizes = _sizes(detector, network, tile)
     layers = network.layers()
-    dtypes = {_dtype(layers[name]) for name in sizes}
+    dtypes = {_weight(layers[name]).dtype for name in sizes}
     before = measure_peaks(detector.device, dtypes)
     watch, laps = Stopwatch(detector.device), []
-    with watched({name: [(layers[name], "forward")] for name in sizes}, watch):
+    with observed_modules({name: layers[name] for name in sizes}, watch.stage):
         for _ in range(PASSES + 1):
-            watch.start(OTHER)
-            detector.detect(tile[None])
-            watch.stop()
+            with watch.stage(OTHER):
+                detector.detect(tile[None])
             laps.append(watch.read())
     ms = {name: float(np.median([lap[name] for lap in laps[1:]])) for name in [*sizes, OTHER]}
     peaks = before.best(measure_peaks(detector.device, dtypes))
     rows = []
     for name, (calls, flops, size) in sizes.items():
-        dtype = _word(_dtype(layers[name]))
+        dtype = _dtype_name(_weight(layers[name]).dtype)
         least = peaks.least_ms(flops, size, dtype)
         rows.append(TimedLayer(name, _shape(layers[name]), dtype, calls, flops, size, ms[name], least))
     return Roofline(peaks, tuple(sorted(rows, key=lambda row: -row.ms)), ms[OTHER])
@@ -149,39 +152,52 @@ def count_flops(detector: Detector, tile: NDArray[np.uint8]) -> int:
 
     A convolution counts as it is defined, even if it takes fewer multiplications as run.
     """
-    layers = detector.network.layers() if detector.network else {}
-    calls = {name: [(layer, "forward")] for name, layer in layers.items() if isinstance(layer, nn.Conv2d)}
+    layers = detector.network.layers().values() if detector.network else ()
+    running: list[int] = []
+    saved = 0
 
-    def direct(name: str, _: Callable[..., Any]) -> Callable[..., Any]:
-        return partial(nn.Conv2d.forward, cast(nn.Conv2d, layers[name]))
+    def begin(*_: object) -> None:
+        running.append(counter.get_total_flops())
 
-    with wrapped(calls, direct), FlopCounterMode(display=False) as counter:
+    def end(module: nn.Module, _: tuple[Any, ...], output: Tensor) -> None:
+        nonlocal saved
+        saved += _operations(module, output) - (counter.get_total_flops() - running.pop())
+
+    with ExitStack() as hooks, FlopCounterMode(display=False) as counter:
+        for layer in layers:
+            hooks.callback(layer.register_forward_pre_hook(begin).remove)
+            hooks.callback(layer.register_forward_hook(end).remove)
         detector.detect(tile[None])
-    return int(counter.get_total_flops())
+    return int(counter.get_total_flops()) + saved
 
 
 def _sizes(detector: Detector, network: Network, tile: NDArray[np.uint8]) -> dict[str, tuple[int, float, float]]:
     """Calls, operations and bytes of each layer that a search of ``tile`` calls."""
     sizes: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
 
-    def note(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            weight, read = module.weight, inputs[0]
-            assert isinstance(weight, Tensor)
-            entry = sizes[name]
-            entry[0] += 1
-            entry[1] += 2 * output.numel() * weight[0].numel()
-            entry[2] += (read.numel() + output.numel() + weight.numel()) * weight.element_size()
+    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        weight, read = _weight(module), inputs[0]
+        entry = sizes[name]
+        entry[0] += 1
+        entry[1] += _operations(module, output)
+        entry[2] += (read.numel() + output.numel() + weight.numel()) * weight.element_size()
 
-        return hook
-
-    handles = [module.register_forward_hook(note(name)) for name, module in network.layers().items()]
-    try:
+    with ExitStack() as hooks:
+        for name, module in network.layers().items():
+            hooks.callback(module.register_forward_hook(partial(note, name)).remove)
         detector.detect(tile[None])
-    finally:
-        for handle in handles:
-            handle.remove()
     return {name: (int(calls), flops, size) for name, (calls, flops, size) in sizes.items()}
+
+
+def _operations(layer: nn.Module, output: Tensor) -> int:
+    """Two for each multiply-add of the definition of a convolution or linear layer."""
+    return 2 * output.numel() * _weight(layer)[0].numel()
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
 
 
 def _product(device: torch.device, dtype: torch.dtype, side: int) -> float:
@@ -206,9 +222,8 @@ def _best(device: torch.device, call: Callable[[], object]) -> float:
     """Seconds of the fastest of a few calls."""
     watch, seconds = Stopwatch(device), []
     for _ in range(_TRIES):
-        watch.start(OTHER)
-        call()
-        watch.stop()
+        with watch.stage(OTHER):
+            call()
         if device.type == "mps":
             torch.mps.synchronize()
         seconds.append(watch.read()[OTHER] / 1e3)
@@ -216,8 +231,7 @@ def _best(device: torch.device, call: Callable[[], object]) -> float:
 
 
 def _shape(module: nn.Module) -> str:
-    weight = module.weight
-    assert isinstance(weight, Tensor)
+    weight = _weight(module)
     words = " × ".join(str(side) for side in weight.shape)
     if isinstance(module, nn.Conv2d):
         out, inputs, *kernel = weight.shape[0], module.in_channels, *weight.shape[2:]
@@ -229,11 +243,5 @@ def _shape(module: nn.Module) -> str:
     return words
 
 
-def _dtype(module: nn.Module) -> torch.dtype:
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return weight.dtype
-
-
-def _word(dtype: torch.dtype) -> str:
+def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

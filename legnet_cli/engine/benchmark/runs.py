@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from legnet_cli.detectors.loader import Detector
-from legnet_cli.engine.benchmark.timings import OTHER, Stopwatch, watched
+from legnet_cli.engine.benchmark.timings import OTHER, Stopwatch
 from legnet_cli.engine.process import forget_peak, peak_mb
 
 FEWEST = 3  # timed searches
@@ -48,7 +49,7 @@ class Run:
 
     @property
     def fps_network(self) -> float | None:
-        """Tiles a second without post-processing: decoding and suppression of the final boxes."""
+        """Tiles a second without post-processing: decoding and NMS of the final boxes."""
         if "nms" not in self.stages:
             return None
         return 1e3 / (self.percentile(50) / self.batch - self.stages["nms"])
@@ -71,11 +72,10 @@ def time_searches(
     def wanted() -> bool:
         return len(laps) < repeat if repeat else len(laps) < FEWEST or time.perf_counter() < end
 
-    with watched(detector.network.stages() if detector.network else {}, watch):
+    with detector.network.observed(watch.stage) if detector.network else nullcontext():
         while wanted():
-            watch.start(OTHER)
-            found = detector.detect(stacks[len(laps) % len(stacks)])
-            watch.stop()
+            with watch.stage(OTHER):
+                found = detector.detect(stacks[len(laps) % len(stacks)])
             laps.append(watch.read())
             boxes += [len(one) for one in found]
     names = sorted({name: None for lap in laps for name in lap}, key=lambda name: name == OTHER)

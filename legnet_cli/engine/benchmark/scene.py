@@ -7,13 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from legnet_cli.detectors.loader import Detector
-from legnet_cli.engine.benchmark.timings import Call, Tally, tallied
+from legnet_cli.engine.benchmark.timings import Tally
 from legnet_cli.engine.predict import PredictConfig, predict
-from legnet_cli.engine.predict import run as predict_module
-from legnet_cli.engine.predict import scan as scan_module
 from legnet_cli.engine.sample_tiles import synthetic_tile
 from legnet_cli.geo.geotiff import write_geotiff
-from legnet_cli.geo.raster import Scene
 
 _SCORE = 0.25  # what predict keeps
 
@@ -56,16 +53,10 @@ def time_scene(detector: Detector, path: str, tile: int, batch: int | None) -> S
         DataError: if the raster cannot be used.
     """
     tally = Tally()
-    calls: dict[str, list[Call]] = {
-        "read": [(Scene, "read")],
-        "detect": [(Detector, "detect")],
-        "merge": [(scan_module, "merge_tiles")],
-        "write": [(predict_module, "write_detections")],
-    }
-    with tempfile.TemporaryDirectory(prefix="legnet-") as folder, tallied(calls, tally):
+    with tempfile.TemporaryDirectory(prefix="legnet-") as folder:
         out = Path(folder) / "boxes.geojson"
         config = PredictConfig((path,), out, detector.card.name, tile=tile, batch=batch, score=_SCORE)
-        result = predict(config, detector=detector)
+        result = predict(config, detector=detector, observer=tally.stage)
     tiles = max(sum(scene.tiles for scene in result.scenes), 1)
     return SceneRun(
         path,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections, boxes_to_polygons, polygons_to_boxes
 from legnet_cli.detectors.loader import Detector, load_detector
+from legnet_cli.detectors.stages import StageObserver, unobserved
 from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.engine.predict.outputs import SceneResult, check_outputs, check_scenes, write_detections
 from legnet_cli.engine.predict.preview import write_preview
@@ -149,6 +150,7 @@ def predict(
     on_progress: Callable[[SearchProgress], None] = lambda progress: None,
     on_download: Callable[[int, int | None], None] = lambda done, total: None,
     detector: Detector | None = None,
+    observer: StageObserver = unobserved,
 ) -> PredictResult:
     """Search ``config.scenes`` and write what is found to ``config.out``.
 
@@ -157,6 +159,7 @@ def predict(
         on_progress: told the state of the search after each batch of tiles.
         on_download: told the bytes so far and in all (None if unknown) while weights are fetched.
         detector: weights loaded before, in place of ``config.weights`` and of what says how to run them.
+        observer: told of the stages ``read`` (in threads), ``detect``, ``merge`` and ``write``.
 
     Raises:
         ConfigError: settings that are wrong or disagree.
@@ -184,8 +187,9 @@ def predict(
     jobs = [_plan(path, config, detector, aoi) for path in paths]
     georefs = [(job.scene.name, job.scene.georef) for job in jobs]
     check_scenes(georefs, detector.card.classes, config.out, config.crs)
-    results = _search(jobs, config, detector, wanted, on_progress)
-    write_detections(config.out, results, detector.card.classes, detector.card.name, config.crs)
+    results = _search(jobs, config, detector, wanted, on_progress, observer)
+    with observer("write"):
+        write_detections(config.out, results, detector.card.classes, detector.card.name, config.crs)
     for path, job, result in zip(previews, jobs, results, strict=False):
         _draw(path, job.scene, detector.card.classes, result)
     seconds = time.perf_counter() - start
@@ -236,6 +240,7 @@ def _search(
     detector: Detector,
     wanted: NDArray[np.int64] | None,
     on_progress: Callable[[SearchProgress], None],
+    observer: StageObserver,
 ) -> list[SceneResult]:
     total = sum(len(job.tiles) for job in jobs)
     done, km2 = 0, 0.0
@@ -248,7 +253,7 @@ def _search(
             done, km2 = done + count, km2 + count * per_tile
             on_progress(SearchProgress(path, done, total, km2))
 
-        results.append(_search_scene(job, config, detector, wanted, advance))
+        results.append(_search_scene(job, config, detector, wanted, advance, observer))
     return results
 
 
@@ -258,10 +263,11 @@ def _search_scene(
     detector: Detector,
     wanted: NDArray[np.int64] | None,
     advance: Callable[[int], None],
+    observer: StageObserver,
 ) -> SceneResult:
     batch = config.batch or (1 if detector.device.type == "cpu" else 4)
     with job.scene as scene:
-        found = scan(scene, detector, job.tiles, batch, advance, config.score)
+        found = scan(scene, detector, job.tiles, batch, advance, config.score, observer)
         keep = np.ones(len(found), np.bool_)
         if wanted is not None:
             keep &= np.isin(found.labels, wanted)

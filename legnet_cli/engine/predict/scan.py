@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections
+from legnet_cli.detectors.stages import StageObserver, unobserved
 from legnet_cli.engine.predict.merge import merge_tiles
 from legnet_cli.tiles import Tile
 
@@ -51,19 +52,28 @@ def scan(
     batch: int,
     on_tiles: Callable[[int], None] = lambda count: None,
     lowest: float = 0.0,
+    observer: StageObserver = unobserved,
 ) -> Detections:
     """Find the objects of ``grid`` in ``tiles``; boxes are in pixels of the grid, best score first.
 
     Tiles without a valid pixel are skipped, and boxes that lie on invalid pixels for more than
     ``1 - VISIBLE_SHARE`` of their area are dropped. ``on_tiles`` is told how many tiles were just finished.
     Boxes that score less than ``lowest`` are dropped before tiles are merged, where they could displace better ones.
+    ``observer`` is told of the stages ``read`` (in threads), ``detect`` and ``merge``.
     """
     found: list[Detections] = []
     tile_of: list[NDArray[np.int64]] = []
     waiting: list[tuple[int, Image, Mask]] = []
 
+    def read(tile: Tile) -> tuple[Image, Mask]:
+        with observer("read"):
+            return grid.read(tile)
+
     def search() -> None:
-        for (index, _, valid), hits in zip(waiting, detector.detect(_stack(waiting)), strict=True):
+        images = np.stack([image for _, image, _ in waiting])
+        with observer("detect"):
+            searched = detector.detect(images)
+        for (index, _, valid), hits in zip(waiting, searched, strict=True):
             hits = _drop_invalid(hits[hits.scores >= lowest], valid)
             shift = np.array([tiles[index].col, tiles[index].row, 0, 0, 0], np.float64)
             found.append(Detections(hits.boxes + shift, hits.scores, hits.labels))
@@ -71,7 +81,7 @@ def scan(
         on_tiles(len(waiting))
         waiting.clear()
 
-    for index, (image, valid) in enumerate(_read_ahead(grid, tiles, batch + READERS)):
+    for index, (image, valid) in enumerate(_read_ahead(read, tiles, batch + READERS)):
         if not valid.any():
             on_tiles(1)
             continue
@@ -81,20 +91,19 @@ def scan(
     if waiting:
         search()
     none = np.zeros(0, np.int64)
-    return merge_tiles(Detections.concat(found), np.concatenate([none, *tile_of]), tiles, (grid.height, grid.width))
+    with observer("merge"):
+        return merge_tiles(Detections.concat(found), np.concatenate([none, *tile_of]), tiles, (grid.height, grid.width))
 
 
-def _stack(waiting: list[tuple[int, Image, Mask]]) -> Image:
-    return np.stack([image for _, image, _ in waiting])
-
-
-def _read_ahead(grid: PixelGrid, tiles: Sequence[Tile], ahead: int) -> Iterator[tuple[Image, Mask]]:
+def _read_ahead(
+    read: Callable[[Tile], tuple[Image, Mask]], tiles: Sequence[Tile], ahead: int
+) -> Iterator[tuple[Image, Mask]]:
     """Tiles in order, decoded by threads up to ``ahead`` of the caller."""
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="legnet-read")
     jobs: deque[Future[tuple[Image, Mask]]] = deque()
     try:
         for tile in tiles:
-            jobs.append(pool.submit(grid.read, tile))
+            jobs.append(pool.submit(read, tile))
             if len(jobs) > ahead:
                 yield jobs.popleft().result()
         while jobs:
