@@ -46,4 +46,5 @@ def _root(
 
 
 for command in COMMANDS:
-    app.command()(report_errors(command))
+    # what is left over is told by the command itself, in one line
+    app.command(context_settings={"allow_extra_args": True})(report_errors(command))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import typer
@@ -16,6 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C
+_SHOWN = 20  # problems listed on the terminal
 
 
 def report_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -26,6 +27,7 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except LegnetError as error:
+            list_problems(getattr(error, "problems", ())[1:], "error")  # the first is in the message
             typer.secho(f"error: {one_line(error)}", fg=typer.colors.RED, err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
@@ -48,6 +50,14 @@ class _LineHandler(logging.Handler):
 
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         tqdm.write(level + self.format(record), file=sys.stderr)
+
+
+def list_problems(problems: Sequence[object], level: str) -> None:
+    """Lines on stderr about labels and images; a few, for --json and the records of a folder have all."""
+    for problem in problems[:_SHOWN]:
+        typer.echo(f"{level}: {problem}", err=True)
+    if len(problems) > _SHOWN:
+        typer.echo(f"{level}: … and {len(problems) - _SHOWN:,} more", err=True)
 
 
 def setup_logging(verbosity: int) -> None:

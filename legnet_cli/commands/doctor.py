@@ -7,16 +7,17 @@ from dataclasses import asdict
 import typer
 
 from legnet_cli.commands.console import print_json
-from legnet_cli.commands.options import JsonOpt
+from legnet_cli.commands.options import Output, command
 from legnet_cli.errors import DependencyError
+from legnet_cli.settings import Settings
 
 
-def doctor(json_: JsonOpt = False) -> None:
+def _doctor(_: Settings, output: Output) -> None:
     """Check this machine and say what is missing."""
     from legnet_cli.engine.doctor import doctor as run
 
     findings = run()
-    if json_:
+    if output.json:
         print_json([asdict(finding) for finding in findings])
     else:
         width = max(len(finding.name) for finding in findings)
@@ -29,3 +30,6 @@ def doctor(json_: JsonOpt = False) -> None:
             typer.echo(f"  {finding.name:{width}}  {finding.value}  {mark}".rstrip())
     if fatal := next((finding for finding in findings if finding.fatal), None):
         raise DependencyError(f"{fatal.name} {fatal.value}: run `{fatal.fix}`")
+
+
+doctor = command("doctor", _doctor, Settings, Output)

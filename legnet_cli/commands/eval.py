@@ -2,139 +2,78 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from legnet_cli.commands.console import print_json, setup_logging
-from legnet_cli.commands.options import (
-    BandsOpt,
-    BatchOpt,
-    ClassFieldOpt,
-    DeviceOpt,
-    EngineOpt,
-    JsonOpt,
-    LabelsOpt,
-    OverwriteOpt,
-    PrecisionOpt,
-    QuietOpt,
-    StretchOpt,
-    VerboseOpt,
-    band_numbers,
-)
-from legnet_cli.engine.process import keep_freed
+from legnet_cli.commands.console import print_json
+from legnet_cli.commands.options import Terminal, command
+from legnet_cli.commands.predict import show_search
+from legnet_cli.commands.progress import DownloadBar, ProgressBar
+from legnet_cli.engine.eval import CompareConfig, EvalConfig
 from legnet_cli.errors import ConfigError
+from legnet_cli.settings import documented, option
 
 if TYPE_CHECKING:
-    from legnet_cli.engine.eval import EvalResult
-    from legnet_cli.engine.eval.compare import CompareResult
+    from legnet_cli.engine.eval import CompareResult, EvalResult
 
 
-def eval_(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Labelled dataset, whole images or split tiles, or a vector layer.")
-    ] = None,
-    weights: Annotated[str | None, typer.Option("--weights", "-w", help="Published name, file or URL.")] = None,
-    predictions: Annotated[
-        Path | None, typer.Option(help="Folder or .zip of DOTA text, .csv, .geojson, .gpkg, .fgb or .shp.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Part of the dataset.", show_default="val, or the only one")] = None,
-    labels: LabelsOpt = None,
-    class_field: ClassFieldOpt = None,
-    classes: Annotated[str | None, typer.Option(help="Measure these only: ship,plane.", show_default="all")] = None,
-    count_difficult: Annotated[
-        bool,
-        typer.Option(
-            "--count-difficult", help="mmrotate's rules, not DOTA's: difficult objects count, objects are boxes."
-        ),
-    ] = False,
-    submission: Annotated[Path | None, typer.Option(help=".zip of the predictions for DOTA's server.")] = None,
-    robustness: Annotated[bool, typer.Option("--robustness", help="Measure on degraded images too.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the degradations.")] = 0,
-    compare: Annotated[
-        list[Path] | None, typer.Option(help="Folder of an earlier report; give two or more, and no data.")
-    ] = None,
-    score: Annotated[float, typer.Option(help="Lowest score a detector reports, 0 to 1.")] = 0.05,
-    tile: Annotated[int | None, typer.Option(help="Side of a tile in pixels.", show_default="the model's")] = None,
-    overlap: Annotated[
-        int | None, typer.Option(help="Pixels neighbouring tiles share.", show_default="the model's")
-    ] = None,
-    bands: BandsOpt = None,
-    stretch: StretchOpt = "auto",
-    batch: BatchOpt = None,
-    workers: Annotated[int, typer.Option(help="Threads that read images.")] = 2,
-    device: DeviceOpt = "auto",
-    engine: EngineOpt = "auto",
-    precision: PrecisionOpt = "auto",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out labels that cannot be used.")] = False,
-    overwrite: OverwriteOpt = False,
-    json_: JsonOpt = False,
-    quiet: QuietOpt = False,
-    verbose: VerboseOpt = False,
-) -> None:
-    """Measure a model or predictions against labels, or compare earlier reports.
+@documented
+@dataclass(frozen=True)
+class _Terminal(Terminal):
+    """What ``eval`` shows."""
 
-    Example: legnet eval --weights legnet-tiny-dota10 --data DOTA --out runs/tiny
+    compare: tuple[Path, ...] = option((), "Folders of two or more earlier reports, in place of data: --compare A B.")
+
+
+def _eval(config: EvalConfig | CompareConfig, terminal: _Terminal) -> None:
+    """Measure a model or predictions against labels: AP by class, errors, a report.
+
+    Example: legnet eval --weights runs/small --data dota-tiles --out runs/small-eval
     """
-    setup_logging(-1 if quiet else int(verbose))
-    keep_freed()
-    if compare:
-        if data or weights or predictions:
-            raise ConfigError("--compare takes earlier reports alone: leave out --data, --weights and --predictions")
-        _compare(tuple(compare), out, overwrite=overwrite, json_=json_, quiet=quiet)
+    if isinstance(config, CompareConfig):
+        _compare(config, terminal)
         return
-    if data is None:
-        raise ConfigError("no data given: name a labelled dataset with --data, or reports with --compare")
-    from legnet_cli.commands.progress import download_progress, tile_progress
-    from legnet_cli.engine.eval import EvalConfig, evaluate
+    from legnet_cli.engine.eval import evaluate
+    from legnet_cli.engine.process import keep_freed
 
-    config = EvalConfig(
-        data=data,
-        out=out,
-        weights=weights,
-        predictions=predictions,
-        split=split,
-        labels=labels,
-        class_field=class_field,
-        skip_bad=skip_bad,
-        classes=tuple(name.strip() for name in classes.split(",")) if classes else (),
-        count_difficult=count_difficult,
-        score=score,
-        tile=tile,
-        overlap=overlap,
-        bands=band_numbers(bands),
-        stretch=stretch,
-        batch=batch,
-        device=device,
-        engine=engine,
-        precision=precision,
-        workers=workers,
-        submission=submission,
-        robustness=robustness,
-        seed=seed,
-        overwrite=overwrite,
-    )
-    with tile_progress(quiet=quiet) as advance, download_progress(quiet=quiet) as arrived:
-        result = evaluate(config, advance, arrived)
-    if json_:
+    keep_freed()
+    with ProgressBar("tile", quiet=terminal.quiet) as bar, DownloadBar(quiet=terminal.quiet) as arrived:
+        result = evaluate(config, lambda state: show_search(bar, state), arrived.show)
+    if terminal.json:
         print_json({"out": str(result.out), "seconds": round(result.seconds, 3), **result.metrics})
-    elif not quiet:
+    elif not terminal.quiet:
         _show(result)
 
 
-eval_.__name__ = "eval"  # the command's name; the builtin keeps its own
+def _compare(config: CompareConfig, terminal: _Terminal) -> None:
+    from legnet_cli.engine.eval import compare_runs
 
-
-def _compare(runs: tuple[Path, ...], out: Path, *, overwrite: bool, json_: bool, quiet: bool) -> None:
-    from legnet_cli.engine.eval.compare import CompareConfig, compare_runs
-
-    result = compare_runs(CompareConfig(runs, out, overwrite))
-    if json_:
+    result = compare_runs(config)
+    if terminal.json:
         print_json({"out": str(result.out), **result.to_dict()})
-    elif not quiet:
+    elif not terminal.quiet:
         _show_runs(result)
+
+
+def _make(values: dict[str, Any], terminal: _Terminal) -> EvalConfig | CompareConfig:
+    if not terminal.compare:
+        return EvalConfig(**{"data": None, **values})
+    if any(values.get(name) for name in ("data", "weights", "predictions")):
+        raise ConfigError("--compare takes earlier reports alone: leave out --data, --weights and --predictions")
+    return CompareConfig(runs=terminal.compare, out=values["out"], overwrite=values["overwrite"])
+
+
+def _add_runs(given: dict[str, Any], words: list[str]) -> None:
+    """``--compare A B``: what follows the first report belongs to it."""
+    if not given["compare"]:
+        raise ConfigError(f"unexpected argument {words[0]!r}: name the labelled data set with --data")
+    given["compare"] = [*given["compare"], *words]
+
+
+eval_ = command("eval", _eval, EvalConfig, _Terminal, make=_make, words=_add_runs)
 
 
 def _show(result: EvalResult) -> None:

@@ -2,92 +2,41 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from legnet_cli.commands.console import print_json, setup_logging
-from legnet_cli.commands.options import JsonOpt, OverwriteOpt, QuietOpt, VerboseOpt
-from legnet_cli.errors import ConfigError
+from legnet_cli.commands.console import print_json
+from legnet_cli.commands.options import Terminal, command
+from legnet_cli.commands.progress import DownloadBar
+from legnet_cli.engine.export import ExportConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from legnet_cli.engine.export import ExportResult
-    from legnet_cli.engine.export.parity import Parity
+    from legnet_cli.engine.export import ExportResult, Parity
 
 
-def export(
-    weights: Annotated[str, typer.Argument(help="Published name, file or URL.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help=".onnx, .xml (OpenVINO, with a .bin beside it) or .pt2 (torch.export).")
-    ],
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
-    size: Annotated[
-        str | None, typer.Option(help="Fix one image of this side, or HEIGHTxWIDTH.", show_default="any batch and size")
-    ] = None,
-    score: Annotated[float, typer.Option("--score-threshold", help="Lowest score the file gives, 0 to 1.")] = 0.05,
-    max_detections: Annotated[int, typer.Option(help="Most boxes per image.")] = 2000,
-    simplify: Annotated[bool, typer.Option("--simplify", help="Fold and fuse the graph.")] = False,
-    stac: Annotated[bool, typer.Option("--stac", help="Write a STAC item (MLM) beside it.")] = False,
-    verify: Annotated[bool, typer.Option(help="Compare its boxes with PyTorch's; no file where they differ.")] = True,
-    tiles: Annotated[
-        list[str] | None,
-        typer.Option(help="Rasters or folders to verify on and to calibrate int8 with.", show_default="drawn tiles"),
-    ] = None,
-    max_tiles: Annotated[int, typer.Option(help="Most windows of these.")] = 8,
-    data: Annotated[Path | None, typer.Option(help="Labelled dataset: compare mAP too.")] = None,
-    overwrite: OverwriteOpt = False,
-    json_: JsonOpt = False,
-    quiet: QuietOpt = False,
-    verbose: VerboseOpt = False,
-) -> None:
+def _export(config: ExportConfig, terminal: Terminal) -> None:
     """Write weights as a file that runs without this package: images in, boxes out.
 
-    Example: legnet export legnet-tiny-dota10 --out tiny.onnx --tiles scenes/
+    Example: legnet export legnet-tiny-dota10 --out tiny.onnx --images scenes/
     """
-    setup_logging(-1 if quiet else int(verbose))
-    from legnet_cli.commands.progress import download_progress
-    from legnet_cli.engine.export import ExportConfig
     from legnet_cli.engine.export import export as run
 
-    config = ExportConfig(
-        weights=weights,
-        out=out,
-        precision=precision,
-        size=_size(size),
-        score_threshold=score,
-        max_detections=max_detections,
-        simplify=simplify,
-        stac=stac,
-        verify=verify,
-        tiles=tuple(tiles or ()),
-        max_tiles=max_tiles,
-        data=data,
-        overwrite=overwrite,
-    )
-
     def say(step: str) -> None:
-        if not quiet:
+        if not terminal.quiet:
             typer.echo(f"{step} …", err=True)
 
-    with download_progress(quiet=quiet) as arrived:
-        result = run(config, say, arrived)
-    if json_:
+    with DownloadBar(quiet=terminal.quiet) as arrived:
+        result = run(config, say, arrived.show)
+    if terminal.json:
         print_json(_as_dict(result))
-    elif not quiet:
+    elif not terminal.quiet:
         _show(result)
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)
-    if found is None:
-        raise ConfigError(f"--size {text}: give pixels like 1024, or HEIGHTxWIDTH like 768x1024")
-    return int(found[1]), int(found[2] or found[1])
+export = command("export", _export, ExportConfig, Terminal)
 
 
 def _as_dict(result: ExportResult) -> dict[str, object]:

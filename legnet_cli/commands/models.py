@@ -5,19 +5,23 @@ from __future__ import annotations
 import sys
 
 from legnet_cli.commands.console import print_json
-from legnet_cli.commands.options import JsonOpt
+from legnet_cli.commands.options import Output, command
+from legnet_cli.settings import Settings
 
 
-def models(json_: JsonOpt = False) -> None:
+def _models(_: Settings, output: Output) -> None:
     """List the recipes, with their size, classes, published mAP and weights.
 
     Example: legnet models --json
     """
     rows = _rows()
-    if json_:
+    if output.json:
         print_json(rows)
     else:
         _show(rows)
+
+
+models = command("models", _models, Settings, Output)
 
 
 def _rows() -> list[dict[str, object]]:

@@ -1,46 +1,213 @@
-"""Options that several commands share, declared once."""
+"""Flags of the command line, made from the fields of the verbs' settings.
+
+``REGISTRY`` shows every flag and the verbs that have it; the flag itself (type, default, help) is declared beside the
+field: in ``engine/<verb>/config.py``, or in ``engine/options.py`` where verbs share it.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from legnet_cli.commands.completion import COMPLETIONS
+from legnet_cli.commands.console import setup_logging
 from legnet_cli.errors import ConfigError
+from legnet_cli.settings import Declared, Settings, declared, documented, option
 
-BandsOpt = Annotated[
-    str | None, typer.Option("--bands", help="One or three band numbers from 1: 3,2,1.", show_default="by colour")
-]
-StretchOpt = Annotated[
-    str, typer.Option("--stretch", help="To 8 bits: auto, none, percentiles 2,98 or values MIN,MAX.")
-]
-BatchOpt = Annotated[int | None, typer.Option("--batch", help="Tiles at once.", show_default="by device")]
-LabelsOpt = Annotated[
-    str | None, typer.Option("--labels", help="Labels to take where there are several: a file, or part of a path.")
-]
-ClassFieldOpt = Annotated[
-    str | None, typer.Option("--class-field", help="Column of the classes in a vector file.", show_default="class")
-]
-DeviceOpt = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
-PrecisionOpt = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
-EngineOpt = Annotated[
-    str, typer.Option("--engine", help="auto, torch, or with the export extra onnxruntime or openvino.")
-]
-OverwriteOpt = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-VerboseOpt = Annotated[bool, typer.Option("--verbose", "-v", help="Print details of each step.")]
+REGISTRY: dict[str, str] = {
+    "--accumulate": "train",
+    "--aoi": "predict",
+    "--background": "split",
+    "--bands": "split predict eval",
+    "--baseline": "benchmark",
+    "--batch": "train predict eval benchmark",
+    "--class-field": "split eval convert",
+    "--classes": "train predict eval",
+    "--compare": "eval benchmark",
+    "--compile": "predict",
+    "--config": "train",
+    "--count-difficult": "eval",
+    "--crs": "predict",
+    "--data": "train eval export",
+    "--device": "train predict eval benchmark",
+    "--devices": "train",
+    "--dry-run": "train",
+    "--engine": "predict eval benchmark",
+    "--epochs": "train",
+    "--fail-if-slower": "benchmark",
+    "--format": "split",
+    "--fps": "benchmark",
+    "--from": "split convert",
+    "--gsd": "predict",
+    "--images": "export benchmark convert",
+    "--json": "split train predict eval export benchmark convert models doctor",
+    "--json-file": "benchmark",
+    "--labels": "split train eval convert",
+    "--layers": "benchmark",
+    "--lr": "train",
+    "--max-detections": "predict export",
+    "--max-tiles": "export",
+    "--nodes": "train",
+    "--out": "split train predict eval export",
+    "--overlap": "split predict eval",
+    "--overwrite": "split train predict eval export benchmark convert",
+    "--patience": "train",
+    "--plot": "benchmark",
+    "--precision": "train predict eval export benchmark",
+    "--predictions": "eval",
+    "--preview": "predict",
+    "--quiet": "split train predict eval export benchmark convert",
+    "--recipe": "train benchmark",
+    "--repeat": "benchmark",
+    "--resume": "train",
+    "--robustness": "eval",
+    "--save-minutes": "train",
+    "--scale": "split",
+    "--scene": "benchmark",
+    "--score": "predict eval export",
+    "--seconds": "benchmark",
+    "--seed": "split train eval",
+    "--set": "train",
+    "--simplify": "export",
+    "--skip-bad": "split train eval convert",
+    "--split": "train eval",
+    "--stac": "export",
+    "--stretch": "split train predict eval",
+    "--submission": "eval",
+    "--tile": "split predict eval export benchmark",
+    "--to": "convert",
+    "--truncated": "split",
+    "--val-fraction": "split",
+    "--verbose": "split train predict eval export benchmark convert",
+    "--verify": "export",
+    "--weights": "train predict eval benchmark",
+    "--workers": "split train eval",
+}
+
+# earlier spellings, refused with the new one
+RENAMED = {
+    ("train", "--override"): "--set key=value",
+    ("export", "--score-threshold"): "--score",
+    ("export", "--size"): "--tile",
+    ("export", "--tiles"): "--images",
+    ("benchmark", "--size"): "--tile",
+}
+
+C = TypeVar("C")
+T = TypeVar("T", bound="Output")
 
 
-def band_numbers(text: str | None) -> tuple[int, ...] | None:
-    """Band numbers written like ``3,2,1``.
+@documented
+@dataclass(frozen=True)
+class Output(Settings):
+    """How a command that only tells something does so."""
 
-    Raises:
-        ConfigError: for anything else.
+    json: bool = option(False, "Print the result as JSON on stdout.")
+
+
+@documented
+@dataclass(frozen=True)
+class Terminal(Output):
+    """How a command speaks to its user."""
+
+    quiet: bool = option(False, "Print errors only.", "-q")
+    verbose: bool = option(False, "Print details of each step.", "-v")
+
+
+def refuse_words(_: dict[str, Any], words: list[str]) -> None:
+    """Refuse arguments that no flag or position claims."""
+    raise ConfigError(f"unexpected argument {words[0]!r}: see --help")
+
+
+def command(
+    name: str,
+    run: Callable[[C, T], None],
+    config: type[Any],
+    terminal: type[T],
+    *,
+    make: Callable[[dict[str, Any], T], C] | None = None,
+    words: Callable[[dict[str, Any], list[str]], None] = refuse_words,
+) -> Callable[..., None]:
+    """The function that Typer takes for a command: its parameters are the fields of ``config`` and ``terminal``.
+
+    Args:
+        name: of the command.
+        run: does the work; its docstring is the help.
+        config, terminal: settings that it gets.
+        make: makes ``run``'s first argument of the values that were given; ``config`` by default.
+        words: takes in arguments that no flag or position claims.
     """
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--bands {text!r} is not a list of band numbers: write them like 3,2,1") from None
+    known = {one.name: one for kind in (config, terminal) for one in declared(kind)}
+
+    def call(ctx: typer.Context, **given: Any) -> None:
+        _refuse_renamed(name, given)
+        if ctx.args:
+            words(given, ctx.args)
+        values = {key: _value(known[key], text) for key, text in given.items() if key in known and text is not None}
+        shown = terminal(**{one.name: values.pop(one.name) for one in declared(terminal) if one.name in values})
+        if isinstance(shown, Terminal):
+            setup_logging(-1 if shown.quiet else int(shown.verbose))
+        run(make(values, shown) if make else config(**values), shown)
+
+    parameters = [_parameter(one) for one in known.values()]
+    parameters += [_renamed(old) for verb, old in RENAMED if verb == name]
+    parameters.insert(0, inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
+    call.__name__, call.__doc__ = name, run.__doc__
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in parameters}
+    return call
+
+
+def _value(known: Declared, given: Any) -> Any:
+    """What the settings take, from what Typer made of the command line."""
+    if known.many:
+        return known.read_all(given)
+    return known.read(given) if known.option.parse is not None else given
+
+
+def _parameter(known: Declared) -> inspect.Parameter:
+    """The parameter of a command for an option."""
+    own = known.option
+    kind: Any = list[str] if known.many else str if own.parse is not None else known.type
+    default = known.default
+    if default is MISSING:  # what may be None has to be said in Python, not here
+        default = None if known.optional else inspect.Parameter.empty
+    if known.many and known.default is not MISSING:
+        default = [str(one) for one in known.default or ()] or None
+    within = "" if own.most is None else f" ({known.range})"
+    shared: dict[str, Any] = {
+        "help": own.help + within,
+        "show_default": own.unset or True,
+        "autocompletion": COMPLETIONS.get(own.complete),
+    }
+    if own.argument:
+        return _declare(known.name, kind, typer.Argument(metavar=known.name.upper(), **shared), default)
+    listed = "|".join(known.choices) or known.type.__name__.lower() if known.many else ""
+    return _declare(
+        known.name, kind, typer.Option(*known.flags, metavar=f"<{listed},…>" if known.many else None, **shared), default
+    )
+
+
+def _renamed(old: str) -> inspect.Parameter:
+    """The hidden parameter of a flag of an earlier version."""
+    return _declare(_parameter_name(old), str, typer.Option(old, hidden=True), None)
+
+
+def _refuse_renamed(name: str, given: dict[str, Any]) -> None:
+    for (verb, old), new in RENAMED.items():
+        if verb == name and given.pop(_parameter_name(old)) is not None:
+            raise ConfigError(f"{old} is now {new}")
+
+
+def _parameter_name(flag: str) -> str:
+    return "old_" + flag.strip("-").replace("-", "_")
+
+
+def _declare(name: str, kind: Any, info: Any, default: Any) -> inspect.Parameter:
+    inner: Any = kind | None if default is None else kind
+    annotation: Any = Annotated[inner, info]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -2,117 +2,41 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from legnet_cli.commands.console import print_json, setup_logging
-from legnet_cli.commands.options import (
-    BandsOpt,
-    BatchOpt,
-    DeviceOpt,
-    EngineOpt,
-    JsonOpt,
-    OverwriteOpt,
-    PrecisionOpt,
-    QuietOpt,
-    StretchOpt,
-    VerboseOpt,
-    band_numbers,
-)
-from legnet_cli.engine.process import keep_freed
+from legnet_cli.commands.console import print_json
+from legnet_cli.commands.options import Terminal, command
+from legnet_cli.commands.progress import DownloadBar, ProgressBar
+from legnet_cli.engine.predict import PredictConfig
 
 if TYPE_CHECKING:
-    from legnet_cli.engine.predict import PredictResult
+    from legnet_cli.engine.predict import PredictResult, SearchProgress
 
 
-def predict(
-    scenes: Annotated[list[str], typer.Argument(help="Rasters GDAL reads, folders, glob patterns or URLs.")],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help=".geojson .gpkg .fgb .shp .parquet .csv, or a folder (no suffix) of DOTA text."
-        ),
-    ],
-    weights: Annotated[
-        str | None,
-        typer.Option("--weights", "-w", help="Published name, file or URL.", show_default="a small demo model"),
-    ] = None,
-    tile: Annotated[
-        int | None,
-        typer.Option(help="Side of a tile in pixels.", show_default="the model's, 1024"),
-    ] = None,
-    overlap: Annotated[
-        int | None,
-        typer.Option(
-            help="Pixels neighbouring tiles share; objects up to this long are whole in one of them.",
-            show_default="the model's, 200",
-        ),
-    ] = None,
-    gsd: Annotated[
-        float | None,
-        typer.Option(help="Search at this many metres per pixel.", show_default="the scene's"),
-    ] = None,
-    bands: BandsOpt = None,
-    stretch: StretchOpt = "auto",
-    score: Annotated[float, typer.Option(help="Lowest score, 0 to 1.")] = 0.25,
-    classes: Annotated[str | None, typer.Option(help="Class names: ship,plane.", show_default="all")] = None,
-    aoi: Annotated[Path | None, typer.Option(help="Vector file; search only inside its polygons.")] = None,
-    max_detections: Annotated[int | None, typer.Option(help="Best objects of each scene.", show_default="all")] = None,
-    crs: Annotated[str, typer.Option(help="Of the output: source or EPSG:n. GeoJSON is always WGS 84.")] = "source",
-    preview: Annotated[Path | None, typer.Option(help="PNG of the boxes drawn over the scene.")] = None,
-    batch: BatchOpt = None,
-    device: DeviceOpt = "auto",
-    engine: EngineOpt = "auto",
-    precision: PrecisionOpt = "auto",
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="Compile the network first: minutes, for GPUs and many tiles.")
-    ] = False,
-    overwrite: OverwriteOpt = False,
-    json_: JsonOpt = False,
-    quiet: QuietOpt = False,
-    verbose: VerboseOpt = False,
-) -> None:
+def _predict(config: PredictConfig, terminal: Terminal) -> None:
     """Find objects in scenes, in map coordinates.
 
     Example: legnet predict scene.tif --weights legnet-tiny-dota10 --out boxes.geojson --preview boxes.png
     """
-    setup_logging(-1 if quiet else int(verbose))
-    keep_freed()
-    from legnet_cli.commands.progress import download_progress, tile_progress
-    from legnet_cli.detectors.weights.fetch import EMBEDDED
-    from legnet_cli.engine.predict import PredictConfig
     from legnet_cli.engine.predict import predict as run
+    from legnet_cli.engine.process import keep_freed
 
-    config = PredictConfig(
-        scenes=tuple(scenes),
-        out=out,
-        weights=weights or EMBEDDED,
-        tile=tile,
-        overlap=overlap,
-        gsd=gsd,
-        score=score,
-        classes=tuple(name.strip() for name in classes.split(",")) if classes else (),
-        aoi=aoi,
-        bands=band_numbers(bands),
-        stretch=stretch,
-        batch=batch,
-        device=device,
-        engine=engine,
-        precision=precision,
-        compile=compile_,
-        crs=crs,
-        max_detections=max_detections,
-        preview=preview,
-        overwrite=overwrite,
-    )
-    with tile_progress(quiet=quiet) as advance, download_progress(quiet=quiet) as arrived:
-        result = run(config, advance, arrived)
-    if json_:
+    keep_freed()
+    with ProgressBar("tile", quiet=terminal.quiet) as bar, DownloadBar(quiet=terminal.quiet) as arrived:
+        result = run(config, lambda state: show_search(bar, state), arrived.show)
+    if terminal.json:
         print_json(_as_dict(result))
-    elif not quiet:
+    elif not terminal.quiet:
         _show(result)
+
+
+predict = command("predict", _predict, PredictConfig, Terminal)
+
+
+def show_search(bar: ProgressBar, state: SearchProgress) -> None:
+    """Tiles done, and the ground searched in a second."""
+    area = f"{state.km2_done / bar.seconds:.3g} km²/s" if state.km2_done else ""
+    bar.show(state.tiles_done, state.tiles_total, area)
 
 
 def _as_dict(result: PredictResult) -> dict[str, object]:

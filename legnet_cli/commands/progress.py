@@ -1,77 +1,84 @@
-"""Progress of a search: a bar on a terminal, a line now and then in a log."""
+"""Progress of all commands: a bar on a terminal, a line now and then in a log, nothing when quiet."""
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+import typer
 
 if TYPE_CHECKING:
-    from legnet_cli.engine.predict import SearchProgress
-
-logger = logging.getLogger(__name__)
+    from tqdm import tqdm
 
 LOG_SECONDS = 30.0  # between lines of a log
 
 
-@contextmanager
-def tile_progress(*, quiet: bool) -> Iterator[Callable[[SearchProgress], None]]:
-    """Callback that shows tiles/s, km²/s and the time left."""
-    if quiet:
-        yield lambda progress: None
-    elif sys.stderr.isatty():
-        bar: tqdm[Any]
-        with tqdm(unit="tile", dynamic_ncols=True, smoothing=0.1) as bar:
-            yield lambda progress: _move(bar, progress)
-    else:
-        yield _log_lines()
+class ProgressBar:
+    """Work done so far, of a number of units that may become known late.
 
+    Args:
+        unit: what is counted.
+        quiet: show nothing.
+        lines: outside a terminal write a line now and then.
+        scale: count in thousands, for bytes.
+    """
 
-@contextmanager
-def download_progress(*, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
-    """Callback that shows how much of a file has arrived, from the first byte on."""
-    bar: tqdm[Any] = tqdm(disable=True)
+    def __init__(self, unit: str, *, quiet: bool, lines: bool = True, scale: bool = False) -> None:
+        self._unit, self._quiet, self._lines, self._scale = unit, quiet, lines, scale
+        self._bar: tqdm[Any] | None = None
+        self._start = self._last = time.monotonic()
 
-    def show(done: int, total: int | None) -> None:
-        nonlocal bar
-        if bar.disable and not quiet:
-            bar = tqdm(unit="B", unit_scale=True, desc="weights", dynamic_ncols=True, total=total)
-        bar.update(done - bar.n)
+    def __enter__(self) -> ProgressBar:
+        return self
 
-    try:
-        yield show
-    finally:
-        bar.close()
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
+    @property
+    def seconds(self) -> float:
+        """Time since it was made."""
+        return max(time.monotonic() - self._start, 1e-9)
 
-def _move(bar: tqdm[Any], progress: SearchProgress) -> None:
-    bar.total = progress.tiles_total
-    if progress.km2_done:
-        elapsed = max(time.time() - bar.start_t, 1e-9)
-        bar.set_postfix_str(f"{progress.km2_done / elapsed:.3g} km²/s", refresh=False)
-    bar.update(progress.tiles_done - bar.n)
-
-
-def _log_lines() -> Callable[[SearchProgress], None]:
-    start = last = time.monotonic()
-
-    def show(progress: SearchProgress) -> None:
-        nonlocal last
-        now = time.monotonic()
-        done = progress.tiles_done == progress.tiles_total
-        if now - last < LOG_SECONDS and not done:
+    def show(self, done: int, total: int | None, text: str = "") -> None:
+        """Take in what is done of all, and what else to tell of it."""
+        if self._quiet:
             return
-        last, elapsed = now, max(now - start, 1e-9)
-        rate = progress.tiles_done / elapsed
-        area = f", {progress.km2_done / elapsed:.3g} km²/s" if progress.km2_done else ""
-        left = (progress.tiles_total - progress.tiles_done) / max(rate, 1e-9)
-        logger.info(
-            "%d of %d tiles, %.3g tiles/s%s, %.0f s left", progress.tiles_done, progress.tiles_total, rate, area, left
-        )
+        if sys.stderr.isatty():
+            self._move(done, total, text)
+        elif self._lines and total:
+            self._tell(done, total, text)
 
-    return show
+    def write(self, line: str) -> None:
+        """A line above the bar."""
+        if not self._quiet:
+            from tqdm import tqdm
+
+            tqdm.write(line, file=sys.stderr)
+
+    def _move(self, done: int, total: int | None, text: str) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            what = "weights" if self._scale else None
+            self._bar = tqdm(desc=what, unit=self._unit, unit_scale=self._scale, dynamic_ncols=True, smoothing=0.1)
+        self._bar.total = total
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def _tell(self, done: int, total: int, text: str) -> None:
+        now, elapsed = time.monotonic(), self.seconds
+        if now - self._last < LOG_SECONDS and done < total:
+            return
+        self._last = now
+        left = time.strftime("%H:%M:%S", time.gmtime((total - done) * elapsed / max(done, 1)))
+        parts = [f"{done:,} of {total:,} {self._unit}s", f"{done / elapsed:.3g} {self._unit}s/s", text, f"{left} left"]
+        typer.echo(", ".join(part for part in parts if part), err=True)
+
+
+class DownloadBar(ProgressBar):
+    """Bytes of a file that is being fetched: a bar on a terminal only."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__("B", quiet=quiet, lines=False, scale=True)

@@ -19,12 +19,14 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import platformdirs
 
 from legnet_cli import __version__
+from legnet_cli.detectors.weights.recipes import RECIPES
 from legnet_cli.errors import CheckpointError, DataError
 from legnet_cli.files import atomic_path
 
@@ -38,6 +40,7 @@ CHUNK = 1 << 20
 
 # comes with the package, so that everything can be tried at once
 EMBEDDED = "legnet-nano"
+BEST = "best.safetensors"  # of a training run
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def fetch(source: str | Path, progress: Progress | None = None) -> Path:
     or a path, which is returned as it is.
 
     Args:
-        source: what to get.
+        source: what to get; the folder of a training run stands for its best weights.
         progress: told the bytes so far and in all (None if unknown) while a file is downloaded.
 
     Raises:
@@ -96,9 +99,7 @@ def fetch(source: str | Path, progress: Progress | None = None) -> Path:
     elif "://" in text:
         url, name = text, _cache_name(text)
     else:
-        if not Path(source).exists():
-            raise CheckpointError(f"{source}: no such file, nor a name of weights ({', '.join([EMBEDDED, *WEIGHTS])})")
-        return Path(source)
+        return _local(Path(source))
     target = cache_dir() / name
     if not target.exists():
         _download(url, target, progress or (lambda done, total: None))
@@ -106,6 +107,24 @@ def fetch(source: str | Path, progress: Progress | None = None) -> Path:
             logger.info("%s: weights of the authors, %s: non-commercial use only", text, WEIGHTS[text].licence)
     _check_hash(target)
     return target
+
+
+def _local(path: Path) -> Path:
+    """A weight file, be it the best one of a training run's folder."""
+    if path.is_file():
+        return path
+    if path.is_dir():
+        if (best := path / BEST).is_file():
+            return best
+        raise CheckpointError(f"{path}: folder without {BEST}: name a weight file or the folder of a training run")
+    text, names = str(path), [EMBEDDED, *WEIGHTS]
+    if text in RECIPES:
+        made = RECIPES[text].weights
+        named = f"its published weights are {made}" if made else "legnet train makes weights of it"
+        raise CheckpointError(f"{text}: is a recipe, not weights: {named}")
+    close = get_close_matches(text, names, 1)
+    hint = f"did you mean {close[0]}?" if close else f"names are {', '.join(names)}"
+    raise CheckpointError(f"{text}: no such file, and no weights of that name: {hint}")
 
 
 def _cache_name(url: str) -> str:

@@ -1,5 +1,6 @@
 """Time detectors: tiles a second, latency, memory, each stage and layer."""
 
-from legnet_cli.engine.benchmark.run import BenchmarkConfig, benchmark
+import lazy_loader
 
-__all__ = ["BenchmarkConfig", "benchmark"]
+# what __init__.pyi lists is imported when it is first used: settings come without the libraries of the work
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

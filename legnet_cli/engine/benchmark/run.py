@@ -8,7 +8,6 @@ print(result.headline.fps)
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +32,7 @@ from legnet_cli.detectors.weights.random_weights import random_checkpoint
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.engine.benchmark.baseline import time_baseline
 from legnet_cli.engine.benchmark.compare import check_comparable, compare_reports, read_report
+from legnet_cli.engine.benchmark.config import BenchmarkConfig
 from legnet_cli.engine.benchmark.machine import detect_machine
 from legnet_cli.engine.benchmark.report import BenchmarkResult, as_dict, settings
 from legnet_cli.engine.benchmark.roofline import count_flops, measure_layers
@@ -46,76 +46,6 @@ from legnet_cli.geo.inputs import expand_scenes
 SMALLEST, LARGEST = 64, 16384  # --size
 _MOST_TILES = 32  # of --images, held in memory
 PAIRS = 5  # of the baseline, unless --repeat says otherwise
-
-
-@dataclass(frozen=True)
-class BenchmarkConfig:
-    """What to time, on what, for how long, and what to measure besides.
-
-    Attributes:
-        weights: name of published weights, file or URL; the small demonstration model when neither this nor
-            ``recipe`` is given.
-        recipe: time random weights of this recipe instead.
-        images: rasters, folders or glob patterns the tiles are cut from; a tile is drawn when empty.
-        size: side of a tile in pixels.
-        batches: numbers of tiles searched at once.
-        precisions: auto, fp32, bf16 or fp16.
-        device: auto, cpu, cuda, cuda:N or mps.
-        engine: auto, torch, onnxruntime or openvino.
-        repeat: timed searches of each batch size and precision; as many as fit in ``seconds`` when None.
-        seconds: how long each of them is timed, for three searches at least.
-        only_fps: leave out everything but the timed searches.
-        baseline: race the same weights through mmrotate.
-        scene: a raster to search from end to end; a small drawn one when None.
-        json, plot: outputs.
-        compare: JSON of an earlier benchmark.
-        fail_if_slower: by what share a latency may exceed the earlier one; None for any.
-        overwrite: replace existing outputs.
-    """
-
-    weights: str | None = None
-    recipe: str | None = None
-    images: tuple[str, ...] = ()
-    size: int = 1024
-    batches: tuple[int, ...] = (1,)
-    precisions: tuple[str, ...] = ("auto",)
-    device: str = "auto"
-    engine: str = "auto"
-    repeat: int | None = None
-    seconds: float = 10.0
-    only_fps: bool = False
-    baseline: bool = False
-    scene: str | None = None
-    json: Path | None = None
-    plot: Path | None = None
-    compare: Path | None = None
-    fail_if_slower: float | None = None
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        limit = self.fail_if_slower
-        faults = [
-            (bool(self.weights and self.recipe), "--weights and --recipe exclude each other: give one"),
-            (
-                not SMALLEST <= self.size <= LARGEST,
-                f"--size {self.size} is no tile's: give {SMALLEST} to {LARGEST} pixels",
-            ),
-            (not self.batches or min(self.batches) < 1, "--batch must list numbers from 1, like 1,4"),
-            (self.repeat is not None and self.repeat < 1, f"--repeat {self.repeat} is too few: give 1 or more"),
-            (not 0 < self.seconds < math.inf, f"--seconds {self.seconds} is no time: give more than 0"),
-            (limit is not None and not 0 <= limit < math.inf, "--fail-if-slower must be 0 % or more, like 10%"),
-            (limit is not None and self.compare is None, "--fail-if-slower needs --compare OLD.json"),
-            (
-                self.baseline and needs_export(self.engine),
-                f"--baseline races PyTorch networks: leave out --engine {self.engine}",
-            ),
-            (
-                self.only_fps and bool(self.baseline or self.scene or self.plot),
-                "--fps prints nothing but the speed: leave out --baseline, --scene and --plot",
-            ),
-        ]
-        if problems := [message for wrong, message in faults if wrong]:
-            raise ConfigError("; ".join(problems))
 
 
 @dataclass(frozen=True)
@@ -163,7 +93,7 @@ def benchmark(
     shown = ", ".join(Path(path).name for path in config.images) or "drawn"
     first = subject.first
     known = {
-        "settings": settings(first.card, str(device), first.engine, config.size, shown),
+        "settings": settings(first.card, str(device), first.engine, config.tile, shown),
         "machine": asdict(detect_machine(device)),
     }
     if earlier is not None and config.compare and config.fail_if_slower is not None:
@@ -180,9 +110,9 @@ def benchmark(
 
 def _tiles(config: BenchmarkConfig) -> list[NDArray[np.uint8]]:
     if not config.images:
-        return [synthetic_tile(config.size, config.size)]
-    tiles = read_tiles(config.images, config.size, _MOST_TILES)
-    if small := [tile.shape for tile in tiles if min(tile.shape[:2]) < config.size]:
+        return [synthetic_tile(config.tile, config.tile)]
+    tiles = read_tiles(config.images, config.tile, _MOST_TILES)
+    if small := [tile.shape for tile in tiles if min(tile.shape[:2]) < config.tile]:
         height, width, _ = small[0]
         raise DataError(f"--images: one of {width} × {height} pixels holds no tile: give a smaller --size")
     if not tiles:
@@ -191,7 +121,7 @@ def _tiles(config: BenchmarkConfig) -> list[NDArray[np.uint8]]:
 
 
 def _check_outputs(config: BenchmarkConfig) -> None:
-    for path, suffix in ((config.json, ".json"), (config.plot, ".png")):
+    for path, suffix in ((config.json_file, ".json"), (config.plot, ".png")):
         if path is not None:
             check_output(path, overwrite=config.overwrite, suffixes=(suffix,))
 
@@ -254,14 +184,14 @@ def _measure(
         card=first.card,
         device=str(first.device),
         engine=first.engine,
-        size=config.size,
+        size=config.tile,
         tiles="",
         machine=detect_machine(first.device),
         runs=tuple(runs),
         params=_params(subject.checkpoint) if subject.checkpoint else None,
         weights_mb=subject.megabytes,
     )
-    return result if config.only_fps else _measure_rest(config, subject, tiles[0], result, on_step)
+    return result if config.fps else _measure_rest(config, subject, tiles[0], result, on_step)
 
 
 def _measure_rest(
@@ -278,9 +208,9 @@ def _measure_rest(
     on_step("a scene")
     batch = result.headline.batch
     if config.scene:
-        scene = time_scene(first, config.scene, config.size, batch)
+        scene = time_scene(first, config.scene, config.tile, batch)
     else:
-        scene = time_synthetic_scene(first, config.size, batch)
+        scene = time_synthetic_scene(first, config.tile, batch)
     baseline = None
     if config.baseline and subject.checkpoint:
         on_step("mmrotate's test path")
@@ -306,8 +236,8 @@ def _params(checkpoint: Checkpoint) -> int:
 
 
 def _write(config: BenchmarkConfig, result: BenchmarkResult) -> None:
-    if config.json is not None:
-        with atomic_path(config.json) as scratch:
+    if config.json_file is not None:
+        with atomic_path(config.json_file) as scratch:
             scratch.write_text(json.dumps(as_dict(result), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if config.plot is not None:
         from legnet_cli.engine.benchmark.plot import plot

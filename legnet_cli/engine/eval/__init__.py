@@ -1,5 +1,6 @@
 """Measure detections against labels: average precision, operating points, worst cases, reports."""
 
-from legnet_cli.engine.eval.run import EvalConfig, EvalResult, evaluate
+import lazy_loader
 
-__all__ = ["EvalConfig", "EvalResult", "evaluate"]
+# what __init__.pyi lists is imported when it is first used: settings come without the libraries of the work
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,32 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from legnet_cli.engine.eval import html
+from legnet_cli.engine.eval.config import CompareConfig
 from legnet_cli.engine.eval.plots import plot_bars
 from legnet_cli.engine.eval.report import METRICS_FILE, REPORT_FILE, write_metrics
-from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.errors import DataError
 from legnet_cli.files import atomic_path, check_output
 
 COMPARE_FILE = "compare.json"
 PLOTS = ("compare_map.png", "compare_classes.png", "compare_robustness.png")
-
-
-@dataclass(frozen=True)
-class CompareConfig:
-    """Which runs to compare.
-
-    Attributes:
-        runs: folders that ``evaluate`` wrote.
-        out: folder of the comparison.
-        overwrite: replace an earlier one.
-    """
-
-    runs: tuple[Path, ...]
-    out: Path
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if len(self.runs) < 2:
-            raise ConfigError("--compare needs two runs or more: give it once for each")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from legnet_cli.detectors.engines import check_engine
 from legnet_cli.detectors.loader import Detector, choose_device, load_detector
 from legnet_cli.detectors.weights.recipes import DATASETS
 from legnet_cli.engine.eval.cases import worst_cases
+from legnet_cli.engine.eval.config import EvalConfig
 from legnet_cli.engine.eval.matching import Labels, Predictions, Truths
 from legnet_cli.engine.eval.measure import EvalMetrics, compute_metrics
 from legnet_cli.engine.eval.predictions import ImagePredictions, read_predictions
@@ -40,70 +41,6 @@ from legnet_cli.tiles import choose_tiling
 logger = logging.getLogger(__name__)
 
 _SHOWN = 10  # problems of the labels that are told
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """What to measure, by which labels, and where the report goes.
-
-    Attributes:
-        data: labelled dataset of whole images or split tiles, or a vector layer.
-        out: folder of the report.
-        weights: name of published weights, file or URL; or
-        predictions: folder or .zip of DOTA text, .csv, .geojson, .gpkg, .fgb or .shp.
-        split: part of the dataset; val where there is one, else the only one, when None.
-        labels, class_field, skip_bad: as of ``load_dataset``.
-        classes: class names to measure; all when empty.
-        count_difficult: as mmrotate does: count difficult objects, take objects as their smallest boxes, and an
-            overlap that equals the threshold as enough. By default all is as in DOTA's development kit.
-        score: lowest score that a detector reports, 0 to 1.
-        tile, overlap: pixels of the tiles to search; the model's own when None.
-        bands, stretch: how images become 8-bit RGB, as for ``predict``.
-        batch: tiles searched at once; chosen for the device when None.
-        device, engine, precision: as of ``load_detector``.
-        workers: threads that read images; the result does not depend on it.
-        submission: .zip of the predictions as DOTA's server wants them.
-        robustness: measure on degraded images too.
-        seed: of the degradations.
-        overwrite: replace existing outputs.
-    """
-
-    data: Path
-    out: Path
-    weights: str | None = None
-    predictions: Path | None = None
-    split: str | None = None
-    labels: str | None = None
-    class_field: str | None = None
-    skip_bad: bool = False
-    classes: tuple[str, ...] = ()
-    count_difficult: bool = False
-    score: float = 0.05
-    tile: int | None = None
-    overlap: int | None = None
-    bands: tuple[int, ...] | None = None
-    stretch: str = "auto"
-    batch: int | None = None
-    device: str = "auto"
-    engine: str = "auto"
-    precision: str = "auto"
-    workers: int = 2
-    submission: Path | None = None
-    robustness: bool = False
-    seed: int = 0
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        faults = [
-            ((self.weights is None) == (self.predictions is None), "give either --weights or --predictions"),
-            (self.robustness and self.weights is None, "--robustness searches degraded images: give --weights"),
-            (not 0 <= self.score <= 1, f"--score {self.score} is not a score: give 0 to 1"),
-            (self.batch is not None and self.batch < 1, f"--batch {self.batch} is too small: give 1 or more"),
-            (self.workers < 1, f"--workers {self.workers} is too small: give 1 or more"),
-            (self.seed < 0, f"--seed {self.seed} is below 0: give 0 or more"),
-        ]
-        if problems := [message for wrong, message in faults if wrong]:
-            raise ConfigError("; ".join(problems))
 
 
 @dataclass(frozen=True)
@@ -149,6 +86,7 @@ def evaluate(
     if config.weights is not None:
         place = choose_device(config.device, config.engine)
         check_engine(config.engine, config.weights, precision=config.precision, compile=False, device=place)
+    assert config.data is not None  # its settings refuse that
     truth = load_truth(
         Source(config.data, config.split, config.labels, config.class_field, config.skip_bad, config.count_difficult)
     )

@@ -1,5 +1,6 @@
 """Write weights as files that run without this package, verified against PyTorch."""
 
-from legnet_cli.engine.export.run import ExportConfig, ExportResult, export
+import lazy_loader
 
-__all__ = ["ExportConfig", "ExportResult", "export"]
+# what __init__.pyi lists is imported when it is first used: settings come without the libraries of the work
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -24,8 +24,9 @@ from legnet_cli.detectors.export.options import ExportOptions
 from legnet_cli.detectors.exported import FORMATS, ExportFacts, filled, is_exported
 from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_detector
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
-from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch, sha256
+from legnet_cli.detectors.weights.fetch import fetch, sha256
 from legnet_cli.engine.eval import EvalConfig, evaluate
+from legnet_cli.engine.export.config import ExportConfig
 from legnet_cli.engine.export.parity import STRICT, TOLERANCES, Parity, measure_parity
 from legnet_cli.engine.export.stac import stac_path, write_stac
 from legnet_cli.engine.sample_tiles import read_tiles, synthetic_tile
@@ -37,56 +38,6 @@ logger = logging.getLogger(__name__)
 Image = NDArray[np.uint8]
 _DRAWN = 2  # tiles drawn where none are given
 _RUNNERS = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """What to export, and how it is verified.
-
-    Attributes:
-        weights: name of published weights, file or URL.
-        out: .onnx, .xml (OpenVINO; a .bin goes beside it) or .pt2 (``torch.export``).
-        precision: fp32, fp16 or int8.
-        size: height and width of the only image it takes; None for any number of any size.
-        score_threshold: boxes score more than this.
-        max_detections: most boxes per image.
-        simplify: fold and fuse the graph.
-        stac: write a STAC item beside it.
-        verify: compare the file's boxes with PyTorch's; no file is left where they differ.
-        tiles: rasters, folders or globs to verify on, and to calibrate int8 with; drawn tiles when empty.
-        max_tiles: most of their windows.
-        data: labelled dataset to compare mAP on.
-        overwrite: replace existing outputs.
-    """
-
-    weights: str = EMBEDDED
-    out: Path = Path("model.onnx")
-    precision: str = "fp32"
-    size: tuple[int, int] | None = None
-    score_threshold: float = 0.05
-    max_detections: int = 2000
-    simplify: bool = False
-    stac: bool = False
-    verify: bool = True
-    tiles: tuple[str, ...] = ()
-    max_tiles: int = 8
-    data: Path | None = None
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        side = min(self.size) if self.size else 32
-        faults = [
-            (side < 32, f"--size {side} is too small: give 32 or more"),
-            (
-                not 0 <= self.score_threshold < 1,
-                f"--score-threshold {self.score_threshold}: give 0 to below 1",
-            ),
-            (self.max_detections < 1, f"--max-detections {self.max_detections} is too small: give 1 or more"),
-            (self.max_tiles < 1, f"--max-tiles {self.max_tiles} is too small: give 1 or more"),
-            (self.data is not None and not self.verify, "--data is for verifying: leave out --no-verify"),
-        ]
-        if problems := [message for wrong, message in faults if wrong]:
-            raise ConfigError("; ".join(problems))
 
 
 @dataclass(frozen=True)
@@ -131,9 +82,7 @@ def export(
         DependencyError: a package that is absent.
     """
     start = time.perf_counter()
-    options = ExportOptions(
-        config.precision, config.size, config.score_threshold, config.max_detections, config.simplify
-    )
+    options = ExportOptions(config.precision, config.tile, config.score, config.max_detections, config.simplify)
     _check(config, options)
     checkpoint = load_checkpoint(config.weights, progress=on_download)
     check_network(checkpoint, config.weights, config.out)
@@ -170,19 +119,19 @@ def _tiles(config: ExportConfig, card: ModelCard) -> list[Image]:
     """What to verify and calibrate on, of the size the model is made for."""
     if not config.verify and config.precision != "int8":
         return []
-    side = max(config.size) if config.size else card.tile
-    if config.tiles:
-        tiles = read_tiles(config.tiles, side, config.max_tiles, card.stretch)
+    side = max(config.tile) if config.tile else card.tile
+    if config.images:
+        tiles = read_tiles(config.images, side, config.max_tiles, card.stretch)
     else:
         tiles = [synthetic_tile(side, side, seed) for seed in range(_DRAWN)]
         if config.precision == "int8":
-            logger.warning("int8 is calibrated on drawn tiles: give --tiles with imagery like yours")
+            logger.warning("int8 is calibrated on drawn tiles: give --images with imagery like yours")
     if not tiles:
-        raise DataError(f"--tiles {config.tiles[0]}: has no valid pixel: choose other rasters")
-    if config.size is None:
+        raise DataError(f"--images {config.images[0]}: has no valid pixel: choose other rasters")
+    if config.tile is None:
         return tiles
-    height, width = config.size
-    return [filled(tile[None, :height, :width], config.size)[0] for tile in tiles]
+    height, width = config.tile
+    return [filled(tile[None, :height, :width], config.tile)[0] for tile in tiles]
 
 
 def _verify(
@@ -193,28 +142,26 @@ def _verify(
     Raises:
         DataError: if too many boxes differ.
     """
-    on_step(f"comparing it with PyTorch on {len(tiles)} {'given' if config.tiles else 'drawn'} tiles")
-    limits = {"score_threshold": config.score_threshold, "max_detections": config.max_detections}
+    on_step(f"comparing it with PyTorch on {len(tiles)} {'given' if config.images else 'drawn'} tiles")
+    limits = {"score_threshold": config.score, "max_detections": config.max_detections}
     reference = build_detector(checkpoint, torch.device("cpu"), **limits)  # type: ignore[arg-type]
     found = load_detector(path, device="cpu", **limits)  # type: ignore[arg-type]
-    if config.size is None:  # sides that are no multiple of 32 are padded inside
+    if config.tile is None:  # sides that are no multiple of 32 are padded inside
         height, width = tiles[0].shape[:2]
         tiles = [*tiles, np.ascontiguousarray(tiles[0][: max(33, height * 2 // 3 + 1), : max(33, width // 2 + 1)])]
     parity = measure_parity(reference, found, tiles, TOLERANCES[config.precision])
     if not any(parity.boxes):
-        logger.warning("no box scores over 0.1 on these tiles, so nothing was compared: give others with --tiles")
+        logger.warning("no box scores over 0.1 on these tiles, so nothing was compared: give others with --images")
     asked = parity.tolerance
     matched, boxes = min(zip(parity.matched, parity.boxes, strict=True), key=lambda pair: pair[0] / max(1, pair[1]))
     if not parity.passed:
-        hint = "give --tiles with imagery like yours, or" if config.precision == "int8" else "report it, or"
+        hint = "give --images with imagery like yours, or" if config.precision == "int8" else "report it, or"
         raise DataError(
             f"{config.out}: not written: {matched} of {boxes} boxes agree with PyTorch within IoU {asked.iou} "
             f"and score {asked.score}, {asked.share:.0%} are needed: {hint} keep the file with --no-verify"
         )
     if asked == STRICT and matched < boxes:
-        logger.warning(
-            "%d of %d boxes have no partner: near ties in score, which rounding decides", boxes - matched, boxes
-        )
+        logger.warning("%d of %d boxes unmatched: near-ties, decided by rounding", boxes - matched, boxes)
     return parity, None if config.data is None else _maps(config, path, on_step)
 
 
@@ -225,6 +172,6 @@ def _maps(config: ExportConfig, path: Path, on_step: Callable[[str], None]) -> t
     for weights in (config.weights, str(path)):
         on_step(f"measuring mAP of {Path(weights).name}")
         with tempfile.TemporaryDirectory() as folder:
-            plan = EvalConfig(config.data, Path(folder, "eval"), weights=weights, device="cpu")
+            plan = EvalConfig(data=config.data, out=Path(folder, "eval"), weights=weights, device="cpu")
             maps.append(float(evaluate(plan).metrics["map"]["area"]["0.50"]))
     return maps[0], maps[1]

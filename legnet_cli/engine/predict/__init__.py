@@ -1,5 +1,6 @@
 """Search scenes for oriented objects and write them as layers in map coordinates."""
 
-from legnet_cli.engine.predict.run import PredictConfig, PredictResult, SearchProgress, predict
+import lazy_loader
 
-__all__ = ["PredictConfig", "PredictResult", "SearchProgress", "predict"]
+# what __init__.pyi lists is imported when it is first used: settings come without the libraries of the work
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -22,6 +22,7 @@ from legnet_cli.boxes import Detections, boxes_to_polygons, polygons_to_boxes
 from legnet_cli.detectors.loader import Detector, load_detector
 from legnet_cli.detectors.stages import StageObserver, unobserved
 from legnet_cli.detectors.weights.fetch import EMBEDDED
+from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.outputs import SceneResult, check_outputs, check_scenes, write_detections
 from legnet_cli.engine.predict.preview import write_preview
 from legnet_cli.engine.predict.scan import scan
@@ -36,69 +37,6 @@ logger = logging.getLogger(__name__)
 
 PREVIEW_SIDE = 2048  # pixels of a preview's longer side at most
 _CELLS = 16  # along each side of a scene, whose ground areas are summed
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """What to search, with which weights, and where the objects go.
-
-    Attributes:
-        scenes: rasters, folders, glob patterns or URLs.
-        out: layer (.geojson .gpkg .fgb .shp .parquet), table (.csv) or folder of DOTA text (no suffix).
-        weights: name of published weights, file or URL; by default the small demonstration model of the package.
-        tile: side of a tile in pixels; the model's own when None.
-        overlap: pixels shared by neighbouring tiles; the model's own when None.
-        gsd: metres per pixel to search at; the scene's own pixels when None.
-        score: lowest score kept, 0 to 1.
-        classes: class names kept; all when empty.
-        aoi: vector file; only objects whose centre lies in its polygons are kept.
-        bands: 1-based band numbers, one or three; by colour interpretation when None.
-        stretch: auto, none, percentiles "2,98" or values "MIN,MAX".
-        batch: tiles searched at once; chosen for the device when None.
-        device: auto, cpu, cuda, cuda:N or mps.
-        engine: auto, torch, onnxruntime or openvino.
-        precision: auto, fp32, bf16 or fp16.
-        compile: compile the network first; takes minutes, for GPUs and many tiles.
-        crs: "source", "EPSG:n" or any definition PROJ knows; GeoJSON is always WGS84.
-        max_detections: highest-scoring objects kept per scene; all when None.
-        preview: PNG of the boxes drawn over the scene (one per scene if there are several).
-        overwrite: replace existing outputs.
-    """
-
-    scenes: tuple[str, ...]
-    out: Path
-    weights: str = EMBEDDED
-    tile: int | None = None
-    overlap: int | None = None
-    gsd: float | None = None
-    score: float = 0.25
-    classes: tuple[str, ...] = ()
-    aoi: Path | None = None
-    bands: tuple[int, ...] | None = None
-    stretch: str = "auto"
-    batch: int | None = None
-    device: str = "auto"
-    engine: str = "auto"
-    precision: str = "auto"
-    compile: bool = False
-    crs: str = "source"
-    max_detections: int | None = None
-    preview: Path | None = None
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        faults = [
-            (not self.scenes, "no scene given: name a raster, folder or URL"),
-            (not 0 <= self.score <= 1, f"--score {self.score} is not a score: give 0 to 1"),
-            (self.gsd is not None and not 0 < self.gsd < 1e6, f"--gsd {self.gsd} is not a pixel size in metres"),
-            (self.batch is not None and self.batch < 1, f"--batch {self.batch} is too small: give 1 or more"),
-            (
-                self.max_detections is not None and self.max_detections < 1,
-                f"--max-detections {self.max_detections} is too small: give 1 or more",
-            ),
-        ]
-        if problems := [message for wrong, message in faults if wrong]:
-            raise ConfigError("; ".join(problems))
 
 
 @dataclass(frozen=True)

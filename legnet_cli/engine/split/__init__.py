@@ -1,5 +1,6 @@
 """Cut labelled images into tiles."""
 
-from legnet_cli.engine.split.run import SplitConfig, SplitResult, split
+import lazy_loader
 
-__all__ = ["SplitConfig", "SplitResult", "split"]
+# what __init__.pyi lists is imported when it is first used: settings come without the libraries of the work
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

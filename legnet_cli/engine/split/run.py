@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,80 +20,15 @@ from legnet_cli.data import dota
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem
 from legnet_cli.engine.process import processors
-from legnet_cli.engine.split.cutting import TRUNCATED
+from legnet_cli.engine.split.config import SplitConfig
 from legnet_cli.engine.split.draft import Draft
 from legnet_cli.engine.split.jobs import Cutter, image_key, make_folders, make_jobs, run_jobs, tile_paths
 from legnet_cli.engine.split.plan import SplitPlan, make_plan
 from legnet_cli.engine.split.report import SHEET, SplitCounts, count_tiles, draw_sheet, warnings
 from legnet_cli.errors import ConfigError, DataError
-from legnet_cli.tiles import check_tiling
 
 RECORD = "split.json"  # settings and counts; marks a folder as one that may be replaced
 FORMATS = ("png", "tif")
-
-
-@dataclass(frozen=True)
-class SplitConfig:
-    """What to cut, and how.
-
-    Attributes:
-        src: dataset in any layout :func:`legnet_cli.data.datasets.load_dataset` reads.
-        out: folder to be made.
-        tile: side of a tile in pixels.
-        overlap: pixels shared by neighbouring tiles.
-        scales: windows of tile/scale pixels are cut, one set for each scale.
-        truncated: objects that a tile cuts: keep their corners, drop them, or recut them to the visible part.
-        background: share of the empty tiles that is kept; validation and test data keep all.
-        val_fraction: share of the ground to set apart for validation; 0 for none.
-        seed: of both choices.
-        format: png (8-bit RGB) or tif (all bands, own type, georeferenced).
-        bands: 1-based band numbers for png, one or three; by colour interpretation when None.
-        stretch: for png: auto, none, percentiles "2,98" or values "MIN,MAX".
-        labels, class_field, from_format, skip_bad: see ``load_dataset``; ``skip_bad`` passes over damaged images too.
-        workers: threads; as many as processors when None.
-        overwrite: replace ``out`` if an earlier split made it.
-    """
-
-    src: Path
-    out: Path
-    tile: int = 1024
-    overlap: int = 200
-    scales: tuple[float, ...] = (1.0,)
-    truncated: str = "keep"
-    background: float = 1.0
-    val_fraction: float = 0.0
-    seed: int = 0
-    format: str = "png"
-    bands: tuple[int, ...] | None = None
-    stretch: str = "auto"
-    labels: str | None = None
-    class_field: str | None = None
-    from_format: str | None = None
-    skip_bad: bool = False
-    workers: int | None = None
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        scales_ok = bool(self.scales) and all(0 < scale < math.inf for scale in self.scales)
-        faults = [
-            (not scales_ok, f"--scale {self.scales}: give numbers above 0"),
-            (self.truncated not in TRUNCATED, f"--truncated {self.truncated!r}: choose from {', '.join(TRUNCATED)}"),
-            (self.format not in FORMATS, f"--format {self.format!r}: choose from {', '.join(FORMATS)}"),
-            (not 0 <= self.background <= 1, f"--background {self.background}: give a share from 0 to 1"),
-            (not 0 <= self.val_fraction < 1, f"--val-fraction {self.val_fraction}: give a share from 0 to below 1"),
-            (self.workers is not None and self.workers < 1, f"--workers {self.workers}: give 1 or more"),
-            (self.format == "tif" and self.bands is not None, "--bands is for --format png: tif keeps all bands"),
-            (self.format == "tif" and self.stretch != "auto", "--stretch is for --format png: tif keeps all values"),
-        ]
-        if problems := [message for wrong, message in faults if wrong]:
-            raise ConfigError("; ".join(problems))
-        for size, overlap in self.sizes:
-            check_tiling(size, overlap)
-
-    @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """Side and overlap of the windows at each scale."""
-        return [(int(self.tile / scale), int(self.overlap / scale)) for scale in self.scales]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Train a detector of a recipe on labelled tiles."""
 
-from legnet_cli.engine.train.run import TrainConfig, TrainResult, train
+import lazy_loader
 
-__all__ = ["TrainConfig", "TrainResult", "train"]
+# what __init__.pyi lists is imported when it is first used: settings come without the libraries of the work
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -24,6 +24,7 @@ from legnet_cli.detectors.weights.fetch import fetch
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.engine.eval.search import SearchPlan
 from legnet_cli.engine.process import processors
+from legnet_cli.engine.train.config import TrainConfig
 from legnet_cli.engine.train.data import DataCheck, TrainData, load_train_data
 from legnet_cli.engine.train.devices import open_fabric
 from legnet_cli.engine.train.loop import Loop
@@ -38,87 +39,6 @@ logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 _FREE = ("out", "resume", "device", "devices", "nodes", "workers", "overwrite", "dry_run", "save_minutes")
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """What to train, on what, and where the results go.
-
-    Attributes:
-        out: folder of the run.
-        data: labelled dataset of tiles, as ``legnet split`` makes them.
-        recipe: name of a recipe, see ``legnet models``; or
-        config: a mmrotate ``.py`` config.
-        weights: to start from: name, file or URL of a detector or a backbone; ``none`` for random ones. By default
-            the backbone's ImageNet weights, where the authors published them.
-        classes: names in the order of the labels; those of the dataset when empty.
-        split: part to train on; train where there is one, else all.
-        labels, skip_bad: as of ``load_dataset``.
-        epochs, batch, accumulate, lr: in place of the recipe's. ``batch`` is for each device and pass; the learning
-            rate follows the global batch unless ``lr`` is given.
-        stretch: how pixels become 8-bit RGB, as for ``predict``.
-        overrides: ``key=value`` assignments to the fields of ``Plan``.
-        device: kind of device, as of ``load_detector``.
-        devices, nodes: how many devices on each of how many machines; launchers overrule both.
-        precision: fp32, bf16 or fp16; heads and losses are float32 always.
-        workers: processes that read and augment images; chosen for the machine when None.
-        seed: of everything random.
-        patience: epochs without a better score after which training stops; 0 for never.
-        save_minutes: time between checkpoints inside an epoch.
-        resume: go on with the run in ``out``, with its settings.
-        dry_run: resolve, check the data, take one step, write nothing.
-        overwrite: replace the run in ``out``.
-    """
-
-    out: Path
-    data: Path | None = None
-    recipe: str | None = None
-    config: Path | None = None
-    weights: str | None = None
-    classes: tuple[str, ...] = ()
-    split: str | None = None
-    labels: str | None = None
-    skip_bad: bool = False
-    epochs: int | None = None
-    batch: int | None = None
-    accumulate: int | None = None
-    lr: float | None = None
-    stretch: str = "auto"
-    overrides: tuple[str, ...] = ()
-    device: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    precision: str = "fp32"
-    workers: int | None = None
-    seed: int = 0
-    patience: int = 0
-    save_minutes: float = 10.0
-    resume: bool = False
-    dry_run: bool = False
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        counts = {"epochs": self.epochs, "batch": self.batch, "accumulate": self.accumulate}
-        counts |= {"devices": self.devices, "nodes": self.nodes}
-        faults = [
-            (value is not None and value < 1, f"--{name} {value} is too small: give 1 or more")
-            for name, value in counts.items()
-        ]
-        faults += [
-            (self.data is None and not self.resume, "no data given: name a labelled dataset with --data"),
-            ((self.recipe is None) == (self.config is None) and not self.resume, "give either --recipe or --config"),
-            (self.lr is not None and self.lr <= 0, f"--lr {self.lr} is no learning rate: give more than 0"),
-            (
-                self.precision not in ("fp32", "bf16", "fp16"),
-                f"--precision {self.precision}: choose fp32, bf16 or fp16",
-            ),
-            (self.workers is not None and self.workers < 0, f"--workers {self.workers}: give 0 or more"),
-            (self.seed < 0, f"--seed {self.seed} is below 0: give 0 or more"),
-            (self.patience < 0, f"--patience {self.patience} is below 0: give 0 (never stop early) or more"),
-            (self.resume and self.dry_run, "--dry-run shows a new run: leave out --resume"),
-        ]
-        if problems := [message for wrong, message in faults if wrong]:
-            raise ConfigError("; ".join(problems))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from legnet_cli.data.detect import FORMAT_NAMES, FORMATS, VECTOR_SUFFIXES
 from legnet_cli.data.format import Format
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem
 from legnet_cli.data.vector_labels import write_polygons
+from legnet_cli.engine.convert.config import ConvertConfig
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import atomic_folder, check_output
 
@@ -31,33 +32,6 @@ RECORD = "convert.json"  # marks a folder as one that may be replaced
 # what travels with an image: world files, GDAL's notes, masks and overviews
 _SIDECARS = ("{}.aux.xml", "{}.ovr", "{}.msk")
 _WORLD_FILES = (".tfw", ".tifw", ".pgw", ".pngw", ".jgw", ".jpgw", ".bpw", ".j2w", ".wld", ".prj")
-
-
-@dataclass(frozen=True)
-class ConvertConfig:
-    """What to convert, and into what.
-
-    Attributes:
-        src: dataset: a folder, or a COCO, GeoPackage or GeoJSON file.
-        dst: folder to be made, or .gpkg or .geojson file.
-        from_format: format of ``src``; found from its layout when None.
-        to_format: format of ``dst``; found from its suffix when None.
-        labels: which labels to take where ``src`` has several.
-        class_field: column of the classes in a GeoPackage or GeoJSON file.
-        images: link (a copy where the disks cannot link), copy, or none.
-        skip_bad: leave out labels that cannot be used, and list them.
-        overwrite: replace ``dst`` if an earlier conversion made it.
-    """
-
-    src: Path
-    dst: Path
-    from_format: str | None = None
-    to_format: str | None = None
-    labels: str | None = None
-    class_field: str | None = None
-    images: str = "link"
-    skip_bad: bool = False
-    overwrite: bool = False
 
 
 @dataclass(frozen=True)

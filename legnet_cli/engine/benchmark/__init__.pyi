@@ -1,0 +1,5 @@
+from .compare import Comparison as Comparison
+from .config import BenchmarkConfig as BenchmarkConfig
+from .report import BenchmarkResult as BenchmarkResult
+from .report import as_dict as as_dict
+from .run import benchmark as benchmark

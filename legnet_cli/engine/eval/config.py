@@ -1,0 +1,65 @@
+"""Settings of ``legnet eval``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from legnet_cli.engine import options
+from legnet_cli.engine.options import Engine, Precision
+from legnet_cli.settings import Settings, documented, option, required
+
+
+@documented
+@dataclass(frozen=True)
+class EvalConfig(Settings):
+    """What to measure, by which labels, and where the report goes."""
+
+    data: Path | None = required("Labelled data set, whole images or split tiles, or a vector layer.")
+    out: Path = required("Folder of the report.", "-o")
+    weights: str | None = options.weights(None)
+    predictions: Path | None = option(
+        None, "Predictions: folder or .zip of DOTA text, .csv, .geojson, .gpkg, .fgb or .shp."
+    )
+    split: str | None = options.split("val, or the only one")
+    labels: str | None = options.labels()
+    class_field: str | None = options.class_field()
+    classes: tuple[str, ...] = options.classes("Class names to measure: ship,plane.")
+    count_difficult: bool = option(False, "mmrotate's rules, not DOTA's: difficult objects count, objects are boxes.")
+    submission: Path | None = option(None, ".zip of the predictions for DOTA's server.")
+    robustness: bool = option(False, "Measure on degraded images too.")
+    seed: int = options.seed("degradations")
+    score: float = options.score(0.05)
+    tile: int | None = options.tile()
+    overlap: int | None = options.overlap()
+    bands: tuple[int, ...] | None = options.bands()
+    stretch: str = options.stretch()
+    batch: int | None = options.batch()
+    workers: int = option(2, "Threads that read images.", least=1)
+    device: str = options.device()
+    engine: Engine = options.engine()
+    precision: Precision = options.precision()
+    skip_bad: bool = options.skip_bad()
+    overwrite: bool = options.overwrite()
+
+    def faults(self) -> list[tuple[object, str]]:
+        """See :class:`Settings`."""
+        return [
+            (self.data is None, "no data given: name a labelled data set with --data, or reports with --compare"),
+            ((self.weights is None) == (self.predictions is None), "give either --weights or --predictions"),
+            (self.robustness and self.weights is None, "--robustness searches degraded images: give --weights"),
+        ]
+
+
+@documented
+@dataclass(frozen=True)
+class CompareConfig(Settings):
+    """Which evaluations to put side by side."""
+
+    runs: tuple[Path, ...] = required("Folders of two or more earlier reports.", "--compare")
+    out: Path = required("Folder of the comparison.", "-o")
+    overwrite: bool = options.overwrite()
+
+    def faults(self) -> list[tuple[object, str]]:
+        """See :class:`Settings`."""
+        return [(len(self.runs) < 2, "--compare takes two or more reports: --compare A B")]

@@ -1,0 +1,107 @@
+"""Options that several verbs share: declared once, so that a flag means the same everywhere.
+
+Each function makes the field of a settings class; what differs by verb is an argument.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from legnet_cli.settings import option
+
+Engine = Literal["auto", "torch", "onnxruntime", "openvino"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+LabelFormat = Literal["dota", "dior", "fair1m", "hrsc", "yolo-obb", "coco", "gpkg", "geojson"]
+
+
+def weights(
+    default: str | None, help: str = "Name, file or URL of weights, or the folder of a run.", **more: Any
+) -> Any:
+    """Which weights."""
+    return option(default, help, "-w", complete="weights", **more)
+
+
+def tile(default: int | None = None, unset: str = "the model's") -> Any:
+    """Side of a tile."""
+    return option(default, "Tile side in pixels.", unset=unset, least=32)
+
+
+def overlap(default: int | None = None, unset: str = "the model's, in proportion to --tile") -> Any:
+    """Overlap of neighbouring tiles."""
+    help = "Overlap of neighbouring tiles in pixels; objects up to this long are whole in one of them."
+    return option(default, help, unset=unset, least=0)
+
+
+def bands() -> Any:
+    """Which bands are red, green and blue."""
+    return option(None, "One or three band numbers from 1: 3,2,1.", unset="by colour interpretation", least=1)
+
+
+def stretch() -> Any:
+    """How values become bytes."""
+    return option("auto", "How values map to 8 bits: auto, none, percentiles 2,98 or values MIN,MAX.")
+
+
+def score(default: float) -> Any:
+    """The least score."""
+    return option(default, "Minimum score.", least=0, most=1)
+
+
+def classes(help: str = "Class names to keep: ship,plane.", unset: str = "all") -> Any:
+    """Names of classes."""
+    return option((), help, unset=unset, complete="classes")
+
+
+def batch() -> Any:
+    """Tiles at once."""
+    return option(None, "Batch size.", unset="by device", least=1)
+
+
+def device() -> Any:
+    """Where to compute."""
+    return option("auto", "Device: auto, cpu, cuda, cuda:N or mps.")
+
+
+def engine() -> Any:
+    """What computes."""
+    return option("auto", "Runtime; all but torch need the extra 'export'.")
+
+
+def precision() -> Any:
+    """Type of numbers."""
+    return option("auto", "Numerical precision of the network.")
+
+
+def labels() -> Any:
+    """Which labels."""
+    return option(None, "Labels to take where there are several: a file, or part of a path.", unset="the only ones")
+
+
+def class_field() -> Any:
+    """Column of the classes."""
+    return option(None, "Column of the classes in a vector file.", unset="class")
+
+
+def from_format() -> Any:
+    """Format of labels."""
+    return option(None, "Format of the labels.", "--from", unset="by layout")
+
+
+def skip_bad(help: str = "Leave out labels that cannot be used, and list them.") -> Any:
+    """Go on past what cannot be used."""
+    return option(False, help)
+
+
+def split(unset: str) -> Any:
+    """Part of a data set."""
+    return option(None, "Part of the data set.", unset=unset)
+
+
+def seed(of: str) -> Any:
+    """Start of random numbers."""
+    return option(0, f"Random seed ({of}).", least=0)
+
+
+def overwrite() -> Any:
+    """Replace what is there."""
+    return option(False, "Replace existing outputs.")

@@ -1,0 +1,9 @@
+from .config import PredictConfig as PredictConfig
+from .merge import merge_tiles as merge_tiles
+from .preview import class_colour as class_colour
+from .preview import draw_preview as draw_preview
+from .run import PredictResult as PredictResult
+from .run import SearchProgress as SearchProgress
+from .run import predict as predict
+from .scan import PixelGrid as PixelGrid
+from .scan import TileDetector as TileDetector
