@@ -129,7 +129,7 @@ class Declared:
         least, most = self.option.least, self.option.most
         low = least is not None and not value >= least
         high = most is not None and not (value < most if self.option.below else value <= most)
-        return f"{self.flag} {value:g} is out of range: give {self.range}" if low or high else None
+        return f"{self.flag} {value} is out of range: give {self.range}" if low or high else None
 
     @property
     def range(self) -> str:
@@ -162,7 +162,7 @@ def declared(kind: type) -> Iterator[Declared]:
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of all settings: a single value stands for a tuple of one, and faults are told all at once.
+    """Base of all settings: one value stands for a tuple of it, text for a path, and faults are told all at once.
 
     Raises:
         ConfigError: for values out of range or not among the choices, and for :meth:`faults`.
@@ -174,7 +174,9 @@ class Settings:
             value = getattr(self, known.name)
             if known.many and value is not None:
                 value = (value,) if isinstance(value, (str, Path, int, float)) else tuple(value)
-                object.__setattr__(self, known.name, value)
+            elif known.type is Path and isinstance(value, str):
+                value = Path(value)
+            object.__setattr__(self, known.name, value)
             values = value if isinstance(value, tuple) else (value,)
             problems += [known.fault(one) for one in values if one is not None]
         if not any(problems):

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from legnet_cli.main import app
 
-QUICK = ("--recipe", "oriented-rcnn/legnet-nano", "--size", "64", "--repeat", "1")
+QUICK = ("--recipe", "oriented-rcnn/legnet-nano", "--tile", "64", "--repeat", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def test_headline():
 
 
 def test_tables_and_files(tmp_path):
-    result = run(*QUICK, "--layers", "--baseline", "--json", tmp_path / "r.json", "--plot", tmp_path / "r.png")
+    result = run(*QUICK, "--layers", "--baseline", "--json-file", tmp_path / "r.json", "--plot", tmp_path / "r.png")
     assert result.exit_code == 0, result.output
     for words in (
         "2.39 M parameters",
@@ -51,7 +51,7 @@ def test_tables_and_files(tmp_path):
 
 def test_ci(tmp_path):
     path = tmp_path / "old.json"
-    assert run("--fps", *QUICK, "--json", path).exit_code == 0
+    assert run("--fps", *QUICK, "--json-file", path).exit_code == 0
     assert run("--fps", *QUICK, "--compare", path, "--fail-if-slower", "100000%").exit_code == 0
     report = json.loads(path.read_text())
     report["runs"][0]["latency_ms"]["p50"] /= 1000
@@ -72,7 +72,7 @@ def test_ci(tmp_path):
     ("args", "words"),
     [
         (("--batch", "one"), "--batch 'one' is no list of numbers"),
-        (("--size", "5"), "--size 5"),
+        (("--tile", "5"), "--tile 5"),
         (("--fail-if-slower", "much"), "'much' is no percentage"),
         (("--fps", "--layers"), "leave out --layers"),
         (("--precision", "int3"), "--precision int3"),

@@ -18,7 +18,7 @@ def scene(tmp_path):
 def test_command_prints_parity_and_json(tmp_path, scene):
     run = CliRunner().invoke
     out = str(tmp_path / "a.onnx")
-    result = run(app, ["export", EMBEDDED, "--out", out, "--tiles", scene, "--size", "128", "--json"])
+    result = run(app, ["export", EMBEDDED, "--out", out, "--images", scene, "--tile", "128", "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["parity"]["boxes"]["pytorch"] == found["parity"]["matched"]["exported"] > 0
@@ -26,10 +26,10 @@ def test_command_prints_parity_and_json(tmp_path, scene):
     again = run(app, ["export", EMBEDDED, "--out", out])
     assert again.exit_code == 2
     assert "--overwrite" in again.stderr
-    wrong = run(app, ["export", EMBEDDED, "--out", str(tmp_path / "b.onnx"), "--size", "big"])
+    wrong = run(app, ["export", EMBEDDED, "--out", str(tmp_path / "b.onnx"), "--tile", "big"])
     assert wrong.exit_code == 2
-    assert "--size big" in wrong.stderr
-    shown = run(app, ["export", EMBEDDED, "--out", out, "--tiles", scene, "--overwrite"])
+    assert "--tile big" in wrong.stderr
+    shown = run(app, ["export", EMBEDDED, "--out", out, "--images", scene, "--overwrite"])
     assert shown.exit_code == 0
     for words in ("boxes over 0.1", "100.0 %", "largest difference in score", "MB →"):
         assert words in shown.stderr

@@ -50,7 +50,7 @@ def test_json(tiles, tmp_path):
 
 
 def test_dry_run_shows_recipe_data_and_cost(tiles, tmp_path):
-    result = run(tiles, tmp_path / "run", "--dry-run", "-o", "ema=0.5")
+    result = run(tiles, tmp_path / "run", "--dry-run", "--set", "ema=0.5")
     assert result.exit_code == 0, result.output
     plan = yaml.safe_load(result.stdout)
     assert (plan["recipe"], plan["ema"], plan["batch"]) == (NANO, 0.5, 2)
@@ -69,7 +69,7 @@ def test_dry_run_shows_recipe_data_and_cost(tiles, tmp_path):
     ("more", "code", "words"),
     [
         (("--epochs", "0"), 2, "--epochs 0"),
-        (("-o", "lrr=1"), 2, "there is no lrr"),
+        (("--set", "lrr=1"), 2, "there is no lrr"),
         (("--classes", "ship"), 3, "unknown class"),
     ],
 )

@@ -114,7 +114,7 @@ def _tiles(config: BenchmarkConfig) -> list[NDArray[np.uint8]]:
     tiles = read_tiles(config.images, config.tile, _MOST_TILES)
     if small := [tile.shape for tile in tiles if min(tile.shape[:2]) < config.tile]:
         height, width, _ = small[0]
-        raise DataError(f"--images: one of {width} × {height} pixels holds no tile: give a smaller --size")
+        raise DataError(f"--images: one of {width} × {height} pixels holds no tile: give a smaller --tile")
     if not tiles:
         raise DataError(f"--images {config.images[0]}: has no valid pixel: choose other rasters")
     return tiles

@@ -53,7 +53,7 @@ def detector(checkpoint):
 
 
 def config(**values):
-    return BenchmarkConfig(**({"recipe": NANO, "size": 64, "repeat": 1} | values))
+    return BenchmarkConfig(**({"recipe": NANO, "tile": 64, "repeat": 1} | values))
 
 
 def run(latencies=(10.0, 20.0, 30.0), batch=1, precision="fp32", stages=None):
@@ -68,7 +68,7 @@ def test_a_whole_benchmark(tmp_path, write_scene):
         repeat=2,
         baseline=True,
         scene=scene,
-        json=tmp_path / "r.json",
+        json_file=tmp_path / "r.json",
         plot=tmp_path / "r.png",
     )
     steps = []
@@ -113,8 +113,8 @@ def test_a_whole_benchmark(tmp_path, write_scene):
     assert not list(tmp_path.glob(".legnet*"))
 
 
-def test_only_fps_measures_nothing_else():
-    result = benchmark(config(only_fps=True, recipe=None))
+def test_fps_measures_nothing_else():
+    result = benchmark(config(fps=True, recipe=None))
     assert (result.roofline, result.scene, result.baseline, result.flops) == (None, None, None, None)
     assert result.card.name != "random weights"
     assert result.params > 1e6
@@ -123,10 +123,10 @@ def test_only_fps_measures_nothing_else():
 
 def test_images_are_the_tiles(write_scene):
     paths = [write_scene(f"{i}.tif", np.full((3, 100, 120), 40 * i, np.uint8)) for i in (1, 2)]
-    result = benchmark(config(images=tuple(paths), only_fps=True))
+    result = benchmark(config(images=tuple(paths), fps=True))
     assert result.tiles == "1.tif, 2.tif"
-    with pytest.raises(DataError, match=r"120 × 100 pixels holds no tile: give a smaller --size"):
-        benchmark(config(images=tuple(paths), size=128))
+    with pytest.raises(DataError, match=r"120 × 100 pixels holds no tile: give a smaller --tile"):
+        benchmark(config(images=tuple(paths), tile=128))
 
 
 @pytest.mark.parametrize("recipe", ["roi-transformer/legnet-nano", "rotated-fcos/legnet-nano"])
@@ -220,15 +220,15 @@ def test_speedup_is_the_median_over_pairs():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"size": 16}, "--size 16"),
-        ({"size": 10**6}, "--size 1000000"),
+        ({"tile": 16}, "--tile 16"),
+        ({"tile": 10**6}, "--tile 1000000"),
         ({"batches": (0,)}, "--batch"),
         ({"repeat": 0}, "--repeat 0"),
         ({"seconds": math.nan}, "--seconds"),
         ({"weights": "a"}, "--weights and --recipe"),
         ({"fail_if_slower": 0.1}, "needs --compare"),
         ({"fail_if_slower": -1, "compare": Path("x")}, "0 % or more"),
-        ({"only_fps": True, "plot": Path("x.png")}, "--fps"),
+        ({"fps": True, "plot": Path("x.png")}, "--fps"),
     ],
 )
 def test_wrong_settings(values, words):
@@ -243,7 +243,7 @@ def test_wrong_settings(values, words):
         ({"precisions": ("fp16",)}, ConfigError, "fp16 needs a GPU"),
         ({"precisions": ("fp33",)}, ConfigError, "fp33"),
         ({"device": "tpu"}, ConfigError, "tpu"),
-        ({"json": Path("x.txt")}, ConfigError, "unknown output format"),
+        ({"json_file": Path("x.txt")}, ConfigError, "unknown output format"),
         ({"images": ("nowhere.tif",)}, DataError, "nowhere.tif"),
         ({"scene": "nowhere.tif"}, DataError, "nowhere.tif"),
         ({"compare": Path("nowhere.json")}, DataError, "nowhere.json: cannot read it"),
@@ -257,7 +257,7 @@ def test_wrong_inputs(values, error, words):
 @pytest.fixture
 def earlier(tmp_path):
     path = tmp_path / "old.json"
-    benchmark(config(only_fps=True, json=path))
+    benchmark(config(fps=True, json_file=path))
     return path
 
 
@@ -272,7 +272,7 @@ def changed(path, factor=1.0, **settings):
 @pytest.mark.parametrize(("factor", "slow"), [(1e-3, True), (1e3, False)])
 def test_a_slower_run_is_noticed(earlier, factor, slow):
     changed(earlier, factor)
-    result = benchmark(config(only_fps=True, compare=earlier, fail_if_slower=0.1))
+    result = benchmark(config(fps=True, compare=earlier, fail_if_slower=0.1))
     assert result.comparison.differences == ()
     assert bool(result.comparison.too_slow) == slow
 
@@ -280,7 +280,7 @@ def test_a_slower_run_is_noticed(earlier, factor, slow):
 @pytest.mark.parametrize(("key", "value"), [("cpu", "another"), ("size", 1024), ("tiles", "b.tif"), ("threads", 999)])
 def test_unlike_reports_are_not_judged(earlier, key, value):
     changed(earlier, **{key: value})
-    asked = config(only_fps=True, compare=earlier)
+    asked = config(fps=True, compare=earlier)
     with pytest.raises(ConfigError, match=f"not to be compared, it has another .*{value}"):
         benchmark(replace(asked, fail_if_slower=0.1))
     shown = benchmark(asked).comparison
@@ -291,7 +291,7 @@ def test_unlike_reports_are_not_judged(earlier, key, value):
 
 def test_a_run_that_was_not_measured_cannot_be_judged(earlier):
     with pytest.raises(ConfigError, match="has no run of fp32 by 2"):
-        benchmark(config(only_fps=True, compare=earlier, fail_if_slower=0.1, batches=(1, 2)))
+        benchmark(config(fps=True, compare=earlier, fail_if_slower=0.1, batches=(1, 2)))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"machine": {}, "settings": {}, "runs": [{}]}', "\xff"])
@@ -312,7 +312,7 @@ def test_limits_of_a_comparison():
 def test_weights_files_are_sized(tmp_path, checkpoint):
     path = tmp_path / "w.safetensors"
     save_checkpoint(path, checkpoint.state, checkpoint.card)
-    result = benchmark(config(recipe=None, weights=str(path), only_fps=True))
+    result = benchmark(config(recipe=None, weights=str(path), fps=True))
     assert result.weights_mb == path.stat().st_size / 1e6
     assert result.card == checkpoint.card
 

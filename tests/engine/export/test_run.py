@@ -29,7 +29,7 @@ def scene(tmp_path_factory):
 def exported(tmp_path_factory, scene):
     out = tmp_path_factory.mktemp("export") / "nano.onnx"
     steps = []
-    result = export(ExportConfig(out=out, tiles=(scene,), stac=True), steps.append)
+    result = export(ExportConfig(EMBEDDED, out=out, images=(scene,), stac=True), steps.append)
     assert len(steps) == 2
     return result
 
@@ -81,7 +81,7 @@ def test_stac_item_has_what_the_extension_requires(exported):
 
 def test_failed_parity_leaves_no_file(tmp_path, scene, monkeypatch):
     monkeypatch.setattr(engine, "measure_parity", lambda *_: Parity(1, STRICT, (10, 9), (10, 8), (10, 8), 0.2, 3.0))
-    config = ExportConfig(out=tmp_path / "a.onnx", tiles=(scene,), stac=True)
+    config = ExportConfig(EMBEDDED, out=tmp_path / "a.onnx", images=(scene,), stac=True)
     with pytest.raises(DataError, match=r"a.onnx: not written: 8 of 9 boxes agree .* 99% are needed"):
         export(config)
     assert list(tmp_path.iterdir()) == []
