@@ -71,9 +71,9 @@ def test_ci(tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--batch", "one"), "--batch 'one' is no list of numbers"),
+        (("--batch", "one"), "--batch: 'one' is not a whole number"),
         (("--tile", "5"), "--tile 5"),
-        (("--fail-if-slower", "much"), "'much' is no percentage"),
+        (("--fail-if-slower", "much"), "'much' is not a percentage"),
         (("--fps", "--layers"), "leave out --layers"),
         (("--precision", "int3"), "--precision int3"),
     ],

@@ -49,7 +49,7 @@ def test_json(case):
 def test_compare(case):
     for name in ("one", "two"):
         assert run(case, "--out", case / name, "-q").exit_code == 0
-    runs = ["--compare", case / "one", "--compare", case / "two", "--out", case / "both"]
+    runs = ["--compare", case / "one", case / "two", "--out", case / "both"]
     result = CliRunner().invoke(app, ["eval", *map(str, runs)])
     assert result.exit_code == 0, result.output
     assert "one" in result.stderr

@@ -93,18 +93,18 @@ def test_failed_parity_leaves_no_file(tmp_path, scene, monkeypatch):
     ("changes", "error", "message"),
     [
         ({"out": "a.engine"}, ConfigError, "choose from .onnx, .xml, .pt2"),
-        ({"size": (16, 64)}, ConfigError, "--size 16"),
-        ({"score_threshold": 1.0}, ConfigError, "--score-threshold 1.0"),
+        ({"tile": (16, 64)}, ConfigError, "--tile 16"),
+        ({"score": 1.0}, ConfigError, "--score 1.0"),
         ({"data": "d", "verify": False}, ConfigError, "--data"),
         ({"weights": "model.onnx"}, ConfigError, "is exported already"),
-        ({"tiles": ("nowhere.tif",)}, DataError, "nowhere.tif"),
+        ({"images": ("nowhere.tif",)}, DataError, "nowhere.tif"),
         ({"max_tiles": 0}, ConfigError, "--max-tiles"),
     ],
 )
 def test_faults_are_named(tmp_path, changes, error, message):
     values = {"out": tmp_path / changes.get("out", "a.onnx"), **{k: v for k, v in changes.items() if k != "out"}}
     with pytest.raises(error, match=message):
-        export(ExportConfig(**values))
+        export(ExportConfig(**{"weights": EMBEDDED} | values))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -286,11 +286,11 @@ def _append(dota, line):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tile": 8, "overlap": 0}, "tile size 8 is too small"),
+        ({"tile": 8, "overlap": 0}, "--tile 8 is out of range: give 32 or more"),
         ({"tile": 64, "overlap": 64}, "does not fit"),
         ({"scales": (0.0,)}, "--scale"),
         ({"scales": ()}, "--scale"),
-        ({"truncated": "cut"}, "--truncated 'cut': choose from keep, drop, recut"),
+        ({"truncated": "cut"}, "--truncated cut: choose from keep, drop, recut"),
         ({"format": "jpg"}, "choose from png, tif"),
         ({"background": 1.5}, "--background 1.5"),
         ({"val_fraction": 1.0}, "--val-fraction 1.0"),
