@@ -3,14 +3,20 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
-from legnet_cli.commands.models import models
 from legnet_cli.detectors.weights.recipes import RECIPES
+from legnet_cli.main import app
 
 
-def test_json_lists_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
-    models(json_=True)
-    rows = json.loads(capsys.readouterr().out)
+def run(*args: str, **env: str) -> str:
+    result = CliRunner().invoke(app, ["models", *args], env=env)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_json_lists_every_recipe() -> None:
+    rows = json.loads(run("--json"))
     assert [row["recipe"] for row in rows] == list(RECIPES)
     tiny = next(row for row in rows if row["recipe"] == "oriented-rcnn/legnet-tiny")
     assert (tiny["parameters"], tiny["mean_ap"], tiny["weights"]) == (20_651_935, 79.37, "legnet-tiny-dota10")
@@ -18,10 +24,12 @@ def test_json_lists_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert tiny["classes"][0] == "plane"
 
 
-def test_the_table_shows_names_in_full(capsys: pytest.CaptureFixture[str]) -> None:
-    models()
-    out = capsys.readouterr().out
-    assert all(name in out for name in RECIPES)
-    assert "legnet-small-dota15" in out
-    assert "CC BY-NC 4.0" in out
-    assert "[@dataset]" in out
+@pytest.mark.parametrize("columns", [120, 80, 60])
+def test_names_are_shown_in_full_at_any_width(columns: int) -> None:
+    out = run(COLUMNS=str(columns))
+    assert max(map(len, out.splitlines())) <= columns
+    words = out.split()
+    assert all(name in words for name in RECIPES)
+    assert all(recipe.weights in words for recipe in RECIPES.values() if recipe.weights)
+    assert "(CC BY-NC 4.0:" in " ".join(words)
+    assert "detector/backbone[@dataset]" in words
