@@ -25,6 +25,8 @@ class BlobDetector:
     )
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batches: list[int] = field(default_factory=list)
+    precision: str = "fp32"
+    engine: str = "torch"
 
     def detect(self, images):
         self.batches.append(len(images))

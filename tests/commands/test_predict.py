@@ -62,6 +62,14 @@ def test_errors_are_one_line_with_their_code(tmp_path, blobs, scene, args, code,
     assert not (tmp_path / "o.gpkg").exists()
 
 
+def test_verbose_tells_of_weights_tiles_and_time(tmp_path, scene, blobs):
+    plain = run(scene, "-w", "any", "-o", tmp_path / "a.csv").stderr
+    more = run(scene, "-w", "any", "-o", tmp_path / "b.csv", "-v").stderr
+    for words in ("2 classes, by torch in fp32 on cpu", "tiles of 128 pixels, overlap 48", "objects in"):
+        assert words in more
+        assert words not in plain
+
+
 def test_missing_scene(tmp_path, blobs):
     result = run(tmp_path / "no.tif", "-w", "any", "-o", tmp_path / "o.gpkg")
     assert result.exit_code == 3

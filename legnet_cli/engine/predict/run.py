@@ -118,6 +118,11 @@ def predict(
         score_threshold=config.score,
         progress=on_download,
     )
+    logger.debug(
+        "%s: %s, %d classes, by %s in %s on %s",
+        *(detector.card.name, detector.card.recipe, len(detector.card.classes)),
+        *(detector.engine, detector.precision, detector.device),
+    )
     if config.weights == EMBEDDED:
         card = detector.card
         logger.info("weights: %s, trained on %s: knows %s", card.name, card.trained_on, ", ".join(card.classes))
@@ -153,6 +158,12 @@ def _plan(path: str, config: PredictConfig, detector: Detector, aoi: Aoi | None)
         for warning in scene.warnings:
             logger.warning("%s: %s", scene.name, warning)
         tiles = tile_grid(scene.height, scene.width, tile, overlap)
+        logger.debug(
+            "%s: %d × %d pixels%s, %d tiles of %d pixels, overlap %d",
+            *(scene.name, scene.width, scene.height),
+            "" if scene.georef.gsd is None else " of {:.3g} × {:.3g} m".format(*scene.georef.gsd),
+            *(len(tiles), tile, overlap),
+        )
         km2 = _ground_km2(scene.georef)
         if aoi is None:
             return _Job(scene, tuple(tiles), None, km2)
@@ -191,7 +202,10 @@ def _search(
             done, km2 = done + count, km2 + count * per_tile
             on_progress(SearchProgress(path, done, total, km2))
 
+        begin = time.perf_counter()
         results.append(_search_scene(job, config, detector, wanted, advance, observer))
+        found, seconds = len(results[-1].detections), time.perf_counter() - begin
+        logger.debug("%s: %d objects in %.1f s", job.scene.name, found, seconds)
     return results
 
 
