@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from legnet_cli.commands.options import REGISTRY
 from legnet_cli.main import COMMANDS, app
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -27,6 +28,16 @@ def test_every_command_has_help_with_a_summary(name):
 @pytest.mark.parametrize("name", names())
 def test_every_command_is_in_the_readme(name):
     assert re.search(rf"legnet {name}\b", README)
+
+
+def test_flags_that_the_readme_names_exist():
+    lines = re.findall(r"legnet (\w+)((?: [^`\n|]*)?)", README)
+    used = {(verb, flag) for verb, rest in lines if verb in names() for flag in re.findall(r"(?<!\S)--[\w-]+", rest)}
+    assert len(used) > 30
+    assert not [(verb, flag) for verb, flag in used if verb not in REGISTRY.get(flag, "").split()]
+    # and flags in running text are some command's
+    prose = set(re.findall(r"`(--[\w-]+)", README)) - {"--install-completion", "--help"}
+    assert prose <= set(REGISTRY), prose - set(REGISTRY)
 
 
 def test_help_loads_nothing_heavy():
