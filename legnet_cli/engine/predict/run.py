@@ -24,8 +24,8 @@ from legnet_cli.detectors.stages import StageObserver, unobserved
 from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.outputs import SceneResult, check_outputs, check_scenes, write_detections
+from legnet_cli.engine.predict.preview import write_preview
 from legnet_cli.engine.predict.scan import scan
-from legnet_cli.engine.preview import write_preview
 from legnet_cli.errors import ConfigError
 from legnet_cli.geo.aoi import Aoi, aoi_in_pixels, centres_inside, read_aoi, tiles_touching
 from legnet_cli.geo.georef import Georef

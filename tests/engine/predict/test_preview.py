@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from legnet_cli.boxes import boxes_to_polygons
-from legnet_cli.engine.preview import class_colour, draw_preview, write_preview
+from legnet_cli.engine.predict.preview import class_colour, draw_preview, write_preview
 from legnet_cli.errors import DataError
 
 GREY = np.full((400, 600, 3), 128, np.uint8)
