@@ -246,7 +246,7 @@ def main(
     from rasterio.enums import ColorInterp
     from rasterio.transform import Affine
 
-    from legnet_cli.geo.georef import WGS84
+    from legnet_cli.geo.crs import WGS84
     from legnet_cli.geo.raster import Scene
     from legnet_cli.geo.vector import Layer, write_layer
 

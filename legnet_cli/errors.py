@@ -11,6 +11,9 @@
 A message is one line: it names the thing at fault, then the next step.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class LegnetError(Exception):
     """Root of every error that is shown to the user as one line."""
@@ -48,3 +51,30 @@ class SlowerError(LegnetError):
     """A benchmark took longer than an earlier one allows."""
 
     exit_code = 5
+
+
+_LONGEST = 200  # letters of a foreign library's message
+
+
+@contextmanager
+def reading(place: object, advice: str, fault: str = "cannot be read") -> Iterator[None]:
+    """The boundary around a foreign reader: whatever it raises in the body becomes a DataError that names ``place``.
+
+    The body should hold the reader's calls alone: errors in our own code are not to be hidden.
+    """
+    try:
+        yield
+    except LegnetError:
+        raise
+    except Exception as error:
+        raise DataError(f"{place}: {fault} ({reason(error)}): {advice}") from error
+
+
+def reason(error: BaseException) -> str:
+    """What a foreign library says about an error, on one line."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    words = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+    return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…"

@@ -29,8 +29,9 @@ from legnet_cli.data.labels import (
 )
 from legnet_cli.data.parts import summary
 from legnet_cli.errors import DataError, GeoError
-from legnet_cli.geo.georef import WGS84, Georef
-from legnet_cli.geo.polygons import PolygonTable, read_georef, read_polygons, to_pixels
+from legnet_cli.geo.crs import WGS84
+from legnet_cli.geo.georef import Georef, read_georef
+from legnet_cli.geo.polygons import PolygonTable, read_polygons, to_pixels
 from legnet_cli.geo.vector import Layer, write_layer
 
 _IMAGE_FIELDS = ("image", "scene")
@@ -167,17 +168,15 @@ def _place_on(
         problems.append(Problem(str(image.path), "has no georeference: polygons in map coordinates miss it"))
         rows.clear()
         return
-    lengths = [len(table.points[row]) for row in asked]
-    points = np.concatenate([np.zeros((0, 2)), *(table.points[row] for row in asked)])
+    polygons = [table.points[row] for row in asked]
     if image.georef is not None:
         try:
-            points = to_pixels(points, table.crs, image.georef)
+            polygons = to_pixels(polygons, table.crs, image.georef)
         except GeoError as error:
             raise GeoError(f"{path}: {error}") from error
         exact = path.suffix.lower() != ".geojson"
-        points = points.round(SUBPIXEL if exact else _GEOJSON_SUBPIXEL)
-    parts = np.split(points, np.cumsum(lengths)[:-1])
-    for row, part in zip(asked, parts, strict=True):
+        polygons = [points.round(SUBPIXEL if exact else _GEOJSON_SUBPIXEL) for points in polygons]
+    for row, part in zip(asked, polygons, strict=True):
         if row in rows or (len(part) and bool(((part.mean(0) >= 0) & (part.mean(0) < image.size)).all())):
             rows[row] = part
 

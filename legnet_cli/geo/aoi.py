@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pyogrio
-import pyogrio.errors
 import pyogrio.raw
-import pyproj
 import shapely
 from numpy.typing import NDArray
 from shapely import affinity
 
 from legnet_cli.boxes import Array
-from legnet_cli.errors import DataError, GeoError
+from legnet_cli.errors import DataError, GeoError, reading
 from legnet_cli.files import PathLike
+from legnet_cli.geo.crs import CRS, full_turn, near, reproject
 from legnet_cli.geo.georef import Georef
 from legnet_cli.tiles import Tile
 
@@ -38,7 +37,7 @@ class Aoi:
     """
 
     geometry: shapely.Geometry
-    crs: pyproj.CRS | None
+    crs: CRS | None
     path: Path
 
     @property
@@ -56,12 +55,9 @@ def read_aoi(path: PathLike) -> Aoi:
     """
     if not Path(path).exists():
         raise DataError(f"{path}: no such file: check the name given to --aoi")
-    try:
+    with reading(path, "give --aoi GeoJSON or GeoPackage", "not a readable vector file"):
         layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
         found = {name: layer for name in layers if (layer := _read_polygons(path, name)) is not None}
-    except (RuntimeError, ValueError, shapely.errors.GEOSException, pyproj.exceptions.CRSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: not a readable vector file ({reason}): give --aoi GeoJSON or GeoPackage") from error
     if not found:
         raise GeoError(f"{path}: has no polygons: draw the area of interest as polygons")
     (first, (geometry, crs)), *others = found.items()
@@ -70,12 +66,12 @@ def read_aoi(path: PathLike) -> Aoi:
     return Aoi(geometry, crs, Path(path))
 
 
-def _read_polygons(path: PathLike, layer: str) -> tuple[shapely.Geometry, pyproj.CRS | None] | None:
+def _read_polygons(path: PathLike, layer: str) -> tuple[shapely.Geometry, CRS | None] | None:
     meta, _, wkb, _ = pyogrio.raw.read(path, layer=layer, columns=[], force_2d=True)
     geometry = _polygonal(shapely.from_wkb(wkb))
     if geometry.is_empty:
         return None
-    return geometry, None if meta["crs"] is None else pyproj.CRS.from_user_input(meta["crs"]).to_2d()
+    return geometry, None if meta["crs"] is None else CRS.from_user_input(meta["crs"]).to_2d()
 
 
 def _polygonal(geometries: shapely.Geometry | NDArray[np.object_]) -> shapely.Geometry:
@@ -127,7 +123,7 @@ def centres_inside(geometry: shapely.Geometry, points: Array) -> NDArray[np.bool
     return np.asarray(shapely.contains_xy(geometry, points[:, 0], points[:, 1]))
 
 
-def _extent(georef: Georef, crs: pyproj.CRS | None) -> Bounds:
+def _extent(georef: Georef, crs: CRS | None) -> Bounds:
     """Least and greatest x and y of a scene in ``crs``: (x, y, x, y). Longitudes may pass 180 but do not jump."""
     col, row = np.meshgrid(np.linspace(0, georef.width, 65), np.linspace(0, georef.height, 65))
     pixels = np.stack([col.ravel(), row.ravel()], 1)
@@ -135,12 +131,12 @@ def _extent(georef: Georef, crs: pyproj.CRS | None) -> Bounds:
     points = points[np.isfinite(points).all(1)]
     if len(points) == 0:
         raise GeoError("the scene has no place on the map: leave out --aoi")
-    points = _unwrap(points, crs, points[len(points) // 2, 0])
+    points = near(points, crs, points[len(points) // 2, 0])
     x, y = points.T
     return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
 
-def _clip(shape: shapely.Geometry, extent: Bounds, crs: pyproj.CRS | None) -> shapely.Geometry:
+def _clip(shape: shapely.Geometry, extent: Bounds, crs: CRS | None) -> shapely.Geometry:
     """What of ``shape`` is on or near the scene: coordinates far from it may have no place in its projection.
 
     Edges are split so that they can bend.
@@ -148,29 +144,26 @@ def _clip(shape: shapely.Geometry, extent: Bounds, crs: pyproj.CRS | None) -> sh
     # what bulges out between the 65 × 65 points of the extent is less than two of their cells
     margin = max(extent[2] - extent[0], extent[3] - extent[1]) / 32
     x0, y0, x1, y1 = np.add(extent, [-margin, -margin, margin, margin])
-    copies = [shape]
-    if crs is not None and crs.is_geographic:
+    copies, turn = [shape], full_turn(crs)
+    if turn is not None:
         # one turn at most, and over the antimeridian only with the scene: some projections end there
-        middle = (extent[0] + extent[2]) / 2
-        x0 = max(x0, middle - 180, -180 if extent[0] >= -180 else -np.inf)
-        x1 = min(x1, middle + 180, 180 if extent[2] <= 180 else np.inf)
-        copies = [affinity.translate(shape, turn) for turn in (-720, -360, 0, 360, 720)]
-    near = shapely.box(x0, y0, x1, y1)
-    return shapely.segmentize(_polygonal(shapely.intersection(copies, near)), margin / 8)
+        middle, half = (extent[0] + extent[2]) / 2, turn / 2
+        x0 = max(x0, middle - half, -half if extent[0] >= -half else -np.inf)
+        x1 = min(x1, middle + half, half if extent[2] <= half else np.inf)
+        copies = [affinity.translate(shape, turns * turn) for turns in (-2, -1, 0, 1, 2)]
+    around = shapely.box(x0, y0, x1, y1)
+    return shapely.segmentize(_polygonal(shapely.intersection(copies, around)), margin / 8)
 
 
-def _project(shape: shapely.Geometry, crs: pyproj.CRS | None, georef: Georef) -> NDArray[np.object_]:
+def _project(shape: shapely.Geometry, crs: CRS | None, georef: Georef) -> NDArray[np.object_]:
     """The polygons of ``shape`` from ``crs`` to the scene's pixels, without the points that have no place there."""
     centre = georef.to_map([[georef.width / 2, georef.height / 2]])[0, 0]
-    to_scene = None
-    if crs is not None and georef.crs is not None:
-        to_scene = pyproj.Transformer.from_crs(crs, georef.crs, always_xy=True)
 
     def to_pixel(ring: shapely.Geometry) -> Array:
         points: Array = shapely.get_coordinates(ring)
-        if to_scene is not None:
-            points = np.stack(to_scene.transform(points[:, 0], points[:, 1]), 1)
-        points = georef.to_pixel(_unwrap(points, georef.crs, centre))
+        if crs is not None and georef.crs is not None:
+            points = reproject(points, crs, georef.crs)
+        points = georef.to_pixel(near(points, georef.crs, centre))
         return points[np.isfinite(points).all(1)]
 
     polygons = []
@@ -179,14 +172,6 @@ def _project(shape: shapely.Geometry, crs: pyproj.CRS | None, georef: Georef) ->
         if len(shell) > 2:
             polygons.append(shapely.Polygon(shell, [hole for hole in holes if len(hole) > 2]))
     return np.array(polygons, object)
-
-
-def _unwrap(points: Array, crs: pyproj.CRS | None, centre: float) -> Array:
-    """Points (n, 2) with longitudes within half a turn of ``centre``, if ``crs`` has longitudes."""
-    if crs is None or not crs.is_geographic or not np.isfinite(centre):
-        return points
-    turns = np.rint((points[:, 0] - centre) / 360 * (1 - 1e-9))  # exactly half a turn may lie on either side
-    return np.stack([points[:, 0] - 360 * turns, points[:, 1]], 1)
 
 
 def _span(bounds: Bounds) -> str:

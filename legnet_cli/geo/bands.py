@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.geo.gdal import RasterHeader
 from legnet_cli.geo.stretch import HUGE, is_number
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
@@ -40,30 +42,30 @@ class Bands:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def choose(cls, ds: DatasetReader, wanted: tuple[int, ...] | None, name: str) -> Bands:
-        """The ``wanted`` bands of an open dataset, else red, green, blue by colour interpretation, else 1 or 1, 2, 3.
+    def choose(cls, header: RasterHeader, wanted: tuple[int, ...] | None, name: str) -> Bands:
+        """The ``wanted`` bands of a raster, else red, green, blue by colour interpretation, else 1 or 1, 2, 3.
 
         Raises:
-            ConfigError: if the dataset lacks a wanted band.
+            ConfigError: if the raster lacks a wanted band.
             DataError: if it has no bands, or values that are not real numbers.
         """
-        if ds.count == 0:
-            raise DataError(f"{name}: {_no_bands(ds)}")
-        indexes, warnings = _by_colour(ds) if wanted is None else (_checked(wanted, ds.count, name), ())
-        dtypes = [ds.dtypes[i - 1] for i in indexes]
+        if header.count == 0:
+            raise DataError(f"{name}: {_no_bands(header.subdatasets)}")
+        indexes, warnings = _by_colour(header) if wanted is None else (_checked(wanted, header.count, name), ())
+        dtypes = [header.dtypes[i - 1] for i in indexes]
         if any("complex" in d or d.startswith("cint") for d in dtypes):
             raise DataError(f"{name}: its values are complex numbers ({dtypes[0]}): give a raster of their magnitudes")
         palette = None
-        if set(indexes) == {1} and ds.colorinterp[0] == ColorInterp.palette:
-            indexes, dtypes, palette = (1,), dtypes[:1], _palette(ds)
-        dtype = np.result_type(*dtypes)
+        if set(indexes) == {1} and header.palette:
+            indexes, dtypes, palette = (1,), dtypes[:1], _palette(header.palette)
+        dtype, colours = np.result_type(*dtypes), header.colours
         return cls(
             indexes,
             dtype,
-            tuple(_of_type(ds.nodatavals[i - 1], dtype) for i in indexes),
+            tuple(_of_type(header.nodata[i - 1], dtype) for i in indexes),
             # sought by its colour: GDAL itself knows one only among 2 or 4 bands of whole numbers
-            ds.colorinterp.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in ds.colorinterp else None,
-            MaskFlags.per_dataset in ds.mask_flag_enums[indexes[0] - 1],
+            colours.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in colours else None,
+            MaskFlags.per_dataset in header.masks[indexes[0] - 1],
             palette,
             warnings,
         )
@@ -120,16 +122,16 @@ def _of_type(nodata: float | None, dtype: np.dtype[Any]) -> np.generic | None:
     return found
 
 
-def _by_colour(ds: DatasetReader) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _by_colour(header: RasterHeader) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """The bands that make the image, and a warning where that is a guess."""
-    colours = list(ds.colorinterp)
+    colours = header.colours
     if all(colour in colours for colour in _RGB):
         return tuple(colours.index(colour) + 1 for colour in _RGB), ()
     plain = [i for i, colour in enumerate(colours, 1) if colour != ColorInterp.alpha]
     if len(plain) < 3:
         return (plain[0] if plain else 1,), ()
     taken = ", ".join(map(str, plain[:3]))
-    guess = f"none of its {ds.count} bands is marked as a colour; bands {taken} are taken as red, green, blue"
+    guess = f"none of its {header.count} bands is marked as a colour; bands {taken} are taken as red, green, blue"
     return tuple(plain[:3]), (f"{guess} (choose with --bands)",) if len(plain) > 3 else ()
 
 
@@ -142,16 +144,14 @@ def _checked(wanted: tuple[int, ...], count: int, name: str) -> tuple[int, ...]:
     return tuple(wanted)
 
 
-def _palette(ds: DatasetReader) -> NDArray[np.uint8]:
-    colours = ds.colormap(1)
+def _palette(colours: Mapping[int, Sequence[int]]) -> NDArray[np.uint8]:
     table = np.zeros((max(colours) + 1, 4), np.uint8)
     for index, rgba in colours.items():
         table[index] = rgba
     return table
 
 
-def _no_bands(ds: DatasetReader) -> str:
-    subdatasets = list(ds.subdatasets)
+def _no_bands(subdatasets: Sequence[str]) -> str:
     if not subdatasets:
         return "it holds no raster bands"
     return f"it holds {len(subdatasets)} subdatasets: give one of them, such as '{subdatasets[0]}'"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import set_gdal_config
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from legnet_cli.errors import DataError
+from legnet_cli.geo.gdal import opened, reading_pixels
+from legnet_cli.geo.georef import Georef
+from legnet_cli.geo.orientation import as_shown, stored_window
 from legnet_cli.geo.stretch import NEUTRAL
 from legnet_cli.tiles import Tile
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _ROWS = 256  # read at a time
 _CACHE = 16 << 20  # bytes of decoded blocks for each image that is being read: no row is read twice
@@ -40,31 +40,14 @@ def reading_order(path: Path) -> str:
     """
     if path.suffix.lower() in _SCANLINES:
         return "whole"
-    with _opened(path) as ds:
-        return "rows" if ds.count and ds.block_shapes[0][1] >= ds.width else "columns"
+    with opened(path) as (_, header):
+        return "rows" if header.count and header.blocks[0][1] >= header.width else "columns"
 
 
 def bound_block_cache(images: int) -> None:
     """Limit the memory for decoded blocks to what so many images need that are read from top to bottom at once."""
     if "GDAL_CACHEMAX" not in os.environ:
         set_gdal_config("GDAL_CACHEMAX", images * _CACHE)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The raster at ``path``; whatever goes wrong in the body becomes a DataError that names it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            ds = rasterio.open(path)
-        with ds:
-            yield ds
-    except (RasterioError, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({_reason(error)}): replace the file") from error
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error.__cause__ or error).split())
 
 
 class Rolling:
@@ -106,13 +89,16 @@ class RawImage:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._context = _opened(path)
+        self._context = opened(path)
 
     def __enter__(self) -> RawImage:
-        self._ds = self._context.__enter__()
-        if not self._ds.count:
+        self._ds, self._header = self._context.__enter__()
+        if not self._header.count:
             raise DataError(f"{self._path}: it holds no raster bands: name one that does")
-        self._dtype = np.result_type(*self._ds.dtypes)
+        self._dtype = np.result_type(*self._header.dtypes)
+        georef = Georef.from_header(self._header)
+        self._size = georef.width, georef.height
+        self._orientation = self._header.orientation if georef.kind == "none" else 1
         return self
 
     def __exit__(
@@ -126,20 +112,21 @@ class RawImage:
         Raises:
             DataError: the file is damaged there.
         """
-        window = Window(tile.col, tile.row, tile.width, tile.height)
-        try:
-            return np.moveaxis(self._ds.read(window=window, out_dtype=self._dtype), 0, 2)
-        except RasterioError as error:
-            where = f"rows {tile.row}-{tile.row + tile.height}"
-            raise DataError(f"{self._path}: cannot read {where} ({_reason(error)}): replace the file") from error
+        with reading_pixels(str(self._path), f"rows {tile.row}-{tile.row + tile.height}"):
+            pixels = self._ds.read(window=self._window(tile), out_dtype=self._dtype)
+        return np.moveaxis(as_shown(pixels, self._orientation), 0, 2)
+
+    def _window(self, tile: Tile) -> Window:
+        """Where the pixels of ``tile`` are stored."""
+        return Window(*stored_window((tile.col, tile.row, tile.width, tile.height), self._size, self._orientation))
 
     @property
     def fill(self) -> NDArray[Any]:
         """The pixel (bands,) that stands where a tile reaches out of the image."""
-        nodata = self._ds.nodata
-        values = np.full(self._ds.count, 0 if nodata is None else nodata, self._dtype)
+        nodata = self._header.nodata[0]
+        values = np.full(self._header.count, 0 if nodata is None else nodata, self._dtype)
         colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-        if nodata is None and self._dtype == np.uint8 and tuple(self._ds.colorinterp[:3]) == colours:
+        if nodata is None and self._dtype == np.uint8 and self._header.colours[:3] == colours:
             values[:3] = NEUTRAL
         return values
 
@@ -148,40 +135,41 @@ class RawImage:
 
         It keeps transform, control points, rational polynomials, nodata value, palette, colours and mask.
         """
-        ds = self._ds
+        ds, header = self._ds, self._header
         predictor = {"i": 2, "u": 2, "f": 3}.get(self._dtype.kind, 1)
-        profile = {"driver": "GTiff", "dtype": self._dtype, "count": ds.count, "nodata": ds.nodata}
+        profile = {"driver": "GTiff", "dtype": self._dtype, "count": header.count, "nodata": header.nodata[0]}
         profile |= {"height": pixels.shape[0], "width": pixels.shape[1], "compress": "deflate", "predictor": predictor}
-        masked = MaskFlags.per_dataset in ds.mask_flag_enums[0] and ColorInterp.alpha not in ds.colorinterp
+        masked = MaskFlags.per_dataset in header.masks[0] and ColorInterp.alpha not in header.colours
         with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path, "w", **profile, **self._place(tile), zlevel=1, interleave="pixel") as out:
-                out.colorinterp = ds.colorinterp
+                out.colorinterp = header.colours
                 out.write(np.moveaxis(pixels, 2, 0))
                 for band in (i for i in ds.indexes if ds.descriptions[i - 1]):
                     out.set_band_description(band, ds.descriptions[band - 1])
-                if ds.colorinterp[0] == ColorInterp.palette and ds.count == 1:
-                    out.write_colormap(1, ds.colormap(1))
+                if header.palette and header.count == 1:
+                    out.write_colormap(1, header.palette)
                 if masked:
                     mask = np.zeros(pixels.shape[:2], np.uint8)
-                    height, width = min(tile.height, ds.height - tile.row), min(tile.width, ds.width - tile.col)
-                    mask[:height, :width] = ds.read_masks(1, window=Window(tile.col, tile.row, width, height))
+                    height = min(tile.height, self._size[1] - tile.row)
+                    width = min(tile.width, self._size[0] - tile.col)
+                    stored = ds.read_masks(1, window=self._window(Tile(tile.row, tile.col, height, width)))
+                    mask[:height, :width] = as_shown(stored, self._orientation)
                     out.write_mask(mask)
 
     def _place(self, tile: Tile) -> dict[str, Any]:
         """Georeference of a window, as rasterio takes it for a new file."""
-        ds = self._ds
-        points, crs = ds.gcps
-        if points:
-            moved = [GroundControlPoint(p.row - tile.row, p.col - tile.col, p.x, p.y, p.z) for p in points]
-            return {"gcps": moved, "crs": crs}
-        place: dict[str, Any] = {"crs": ds.crs}
-        if ds.transform != Affine.identity():
-            a, b, x, d, e, y = ds.transform[:6]
+        header = self._header
+        if header.gcps:
+            moved = [GroundControlPoint(p.row - tile.row, p.col - tile.col, p.x, p.y, p.z) for p in header.gcps]
+            return {"gcps": moved, "crs": header.gcp_crs}
+        place: dict[str, Any] = {"crs": header.crs}
+        if header.transform != Affine.identity():
+            a, b, x, d, e, y = header.transform[:6]
             moved_x, moved_y = x + a * tile.col + b * tile.row, y + d * tile.col + e * tile.row
             place["transform"] = Affine(a, b, moved_x, d, e, moved_y)
-        if ds.rpcs is not None:
-            rpcs = ds.rpcs
+        if header.rpcs is not None:
+            rpcs = copy(header.rpcs)
             rpcs.line_off, rpcs.samp_off = rpcs.line_off - tile.row, rpcs.samp_off - tile.col
             place["rpcs"] = rpcs
         return place

@@ -15,28 +15,29 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import rasterio.crs
 import rasterio.errors
-from numpy.typing import ArrayLike, NDArray
-from pyproj import CRS as CRS
-from pyproj import Geod, Transformer
-from pyproj.exceptions import CRSError, ProjError
+from numpy.typing import ArrayLike
+from pyproj import Geod
+from pyproj.exceptions import CRSError
 from rasterio import Affine
-from rasterio.io import DatasetReader
 from rasterio.transform import GCPTransformer, RPCTransformer
 
-from legnet_cli.errors import ConfigError, GeoError
+from legnet_cli.boxes import Array
+from legnet_cli.errors import GeoError
+from legnet_cli.geo.crs import CRS, WGS84, reproject, within_180
+from legnet_cli.geo.gdal import READ_ERRORS, RasterHeader, opened
+from legnet_cli.geo.headers import read_header
+from legnet_cli.geo.orientation import is_transposed
 
-Array = NDArray[np.float64]
-
-WGS84 = CRS.from_user_input("OGC:CRS84")
 MAX_SPLINE_POINTS = 400  # a thin-plate spline through n points costs n**3 to fit and n a point to evaluate
 logger = logging.getLogger(__name__)
 
@@ -68,30 +69,33 @@ class Georef:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def from_dataset(cls, ds: DatasetReader) -> Georef:
-        """Georeference of an open rasterio dataset; the transform goes before GCPs, GCPs before RPCs."""
-        found = cls._declared(ds)
+    def from_header(cls, header: RasterHeader) -> Georef:
+        """Georeference of a raster; the transform goes before GCPs, GCPs before RPCs.
+
+        Without one, width and height are those of the picture as its EXIF orientation shows it.
+        """
+        found = cls._declared(header)
         middle = found.to_map([[found.width / 2, found.height / 2]])
         if not np.isfinite(middle).all():
             ignored = f"its {found.kind} do not place it on the ground and are ignored"
-            return cls("none", found.width, found.height, warnings=(ignored,))
+            return cls("none", *shown_size(header), warnings=(ignored,))
         if found.crs is not None and found.crs.is_geographic and abs(middle[0, 1]) > 100:  # grads, at the most
             ignored = f"its coordinates are not those of {found.crs.name}, which is ignored"
             return replace(found, crs=None, warnings=(ignored,))
         return found
 
     @classmethod
-    def _declared(cls, ds: DatasetReader) -> Georef:
-        size = (int(ds.width), int(ds.height))
-        transform = ds.transform
+    def _declared(cls, header: RasterHeader) -> Georef:
+        size, transform = (header.width, header.height), header.transform
         if transform != Affine.identity() and transform.determinant != 0 and all(map(math.isfinite, transform)):
-            crs, ignored = _horizontal_crs(ds.crs)
+            crs, ignored = _horizontal_crs(header.crs)
             return cls("affine", *size, crs=crs, transform=transform, warnings=ignored)
-        points, gcp_crs = ds.gcps
-        if len(points) >= 3:
-            crs, ignored = _horizontal_crs(gcp_crs or ds.crs)
-            return cls("gcps", *size, crs=crs, gcps=_usable_gcps(points, crs), warnings=ignored)
-        return cls("rpc", *size, crs=WGS84, rpcs=ds.rpcs) if ds.rpcs else cls("none", *size)
+        if len(header.gcps) >= 3:
+            crs, ignored = _horizontal_crs(header.gcp_crs or header.crs)
+            return cls("gcps", *size, crs=crs, gcps=_usable_gcps(header.gcps, crs), warnings=ignored)
+        if header.rpcs:
+            return cls("rpc", *size, crs=WGS84, rpcs=header.rpcs)
+        return cls("none", *shown_size(header))
 
     def to_map(self, pixels: ArrayLike) -> Array:
         """Map x, y (n, 2) in ``crs`` of pixel column, row (n, 2); the pixels themselves where kind is ``none``."""
@@ -121,10 +125,9 @@ class Georef:
         if self.crs is None:
             raise GeoError("the scene has no coordinate system: keep its own coordinates (--crs source)")
         try:
-            return _transform(self.crs.to_wkt(), crs.to_wkt(), self.to_map(pixels))
-        except ProjError as error:
-            names = f"from {self.crs.name!r} to {crs.name!r}"
-            raise GeoError(f"no way {names}: keep the scene's own coordinates (--crs source)") from error
+            return reproject(self.to_map(pixels), self.crs, crs)
+        except GeoError as error:
+            raise GeoError(f"{error}: keep the scene's own coordinates (--crs source)") from error
 
     def to_lonlat(self, pixels: ArrayLike) -> Array:
         """WGS84 longitude in [-180, 180], latitude (n, 2) of pixel column, row (n, 2).
@@ -134,8 +137,7 @@ class Georef:
         """
         lonlat = self.to_crs(pixels, WGS84)
         lonlat[np.abs(lonlat[:, 1]) > 90 + 1e-9] = np.nan
-        lon = lonlat[:, 0]
-        lonlat[:, 0] = np.where(np.abs(lon) > 180, (lon + 180) % 360 - 180, lon)
+        lonlat[:, 0] = within_180(lonlat[:, 0])
         return lonlat
 
     @cached_property
@@ -185,7 +187,7 @@ class Georef:
         if self._geodetic is None or self.crs is None:
             return length, azimuth
         target, geod, degrees = self._geodetic
-        lonlat = _transform(self.crs.to_wkt(), target, self.to_map(np.concatenate([start, end]))) * degrees
+        lonlat = reproject(self.to_map(np.concatenate([start, end])), self.crs, target) * degrees
         lonlat[np.abs(lonlat[:, 1]) > 90 + 1e-9] = np.nan
         lon, lat = lonlat[:, 0].reshape(2, -1), lonlat[:, 1].reshape(2, -1)
         ok = np.isfinite(lon + lat).all(0)
@@ -196,20 +198,19 @@ class Georef:
         return length, azimuth
 
     @cached_property
-    def _geodetic(self) -> tuple[str, Geod, float] | None:
-        """WKT of the CRS's own longitude and latitude, its ellipsoid, degrees per unit; None where it has none."""
+    def _geodetic(self) -> tuple[CRS, Geod, float] | None:
+        """The CRS's own longitude and latitude, its ellipsoid, degrees per unit; None where it has none."""
         base = None if self.crs is None else self.crs.geodetic_crs
         geod = None if base is None else base.get_geod()
-        if base is None or geod is None:
+        if self.crs is None or base is None or geod is None:
             return None
-        target = base.to_wkt()
         try:
-            _transformer(self.crs.to_wkt() if self.crs else "", target)
-        except ProjError:
+            reproject(np.zeros((0, 2)), self.crs, base)
+        except GeoError:
             return None
         unit = base.axis_info[0]
         degrees = 1.0 if unit.unit_name == "degree" else math.degrees(unit.unit_conversion_factor)
-        return target, geod, degrees
+        return base, geod, degrees
 
     def _sensor(self, points: Array, *, forward: bool) -> Array:
         """Pixels to map (forward) or back through GCPs or RPCs; NaN where they lead nowhere."""
@@ -225,7 +226,7 @@ class Georef:
                 else:
                     rows, cols = model.rowcol(x, y, op=np.positive)
                     out[ok] = np.stack([cols, rows], 1)
-        except (rasterio.errors.RasterioError, rasterio.errors.TransformError, ValueError) as error:
+        except (*READ_ERRORS, rasterio.errors.TransformError, ValueError) as error:
             logger.debug("%s transform failed: %s", self.kind, error)
         out[~np.isfinite(out).all(1)] = np.nan
         return out
@@ -245,16 +246,29 @@ def _points(points: ArrayLike) -> Array:
     return np.asarray(points, np.float64).reshape(-1, 2)
 
 
-@lru_cache(maxsize=64)
-def _transformer(source: str, target: str) -> Transformer:
-    return Transformer.from_crs(CRS.from_wkt(source), CRS.from_wkt(target), always_xy=True)
+def read_georef(path: Path) -> Georef:
+    """Where the pixels of the image at ``path`` lie; nothing else of it is read.
+
+    Raises:
+        DataError: it is not a raster.
+    """
+    with opened(path) as (_, header):
+        return Georef.from_header(header)
 
 
-def _transform(source: str, target: str, points: Array) -> Array:
-    """Points (n, 2) from CRS ``source`` to ``target``, both WKT; NaN where a point has no image."""
-    out = np.stack(_transformer(source, target).transform(points[:, 0], points[:, 1]), 1)
-    out[~np.isfinite(out).all(1)] = np.nan
-    return out
+def shown_orientation(path: Path) -> int:
+    """EXIF orientation by which the image at ``path`` is shown; 1 if it says where on the ground its pixels lie.
+
+    Raises:
+        DataError: the file cannot be read or is of another kind than :mod:`legnet_cli.geo.headers` knows.
+    """
+    _, orientation = read_header(path)
+    return orientation if orientation != 1 and read_georef(path).kind == "none" else 1
+
+
+def shown_size(header: RasterHeader) -> tuple[int, int]:
+    """Width and height of a picture as its EXIF orientation shows it."""
+    return (header.height, header.width) if is_transposed(header.orientation) else (header.width, header.height)
 
 
 def _horizontal_crs(crs: rasterio.crs.CRS | None) -> tuple[CRS | None, tuple[str, ...]]:
@@ -264,26 +278,14 @@ def _horizontal_crs(crs: rasterio.crs.CRS | None) -> tuple[CRS | None, tuple[str
     try:
         found = CRS.from_wkt(crs.to_wkt(version="WKT2_2019"))
         return found.sub_crs_list[0] if found.is_compound else found.to_2d(), ()
-    except (CRSError, rasterio.errors.CRSError) as error:
+    except (CRSError, rasterio.errors.CRSError, *READ_ERRORS) as error:
         return None, (f"its coordinate system cannot be understood and is ignored: {error}",)
 
 
-def _usable_gcps(points: list[Any], crs: CRS | None) -> tuple[Any, ...]:
+def _usable_gcps(points: Sequence[Any], crs: CRS | None) -> tuple[Any, ...]:
     """Control points for a fit: distinct pixels, at most MAX_SPLINE_POINTS, continuous over the antimeridian."""
     distinct = list({(p.col, p.row): p for p in points}.values())
     distinct = distinct[:: -(-len(distinct) // MAX_SPLINE_POINTS)]
     if crs is not None and crs.is_geographic and np.ptp([p.x for p in distinct]) > 180:
         return tuple(type(p)(row=p.row, col=p.col, x=p.x + 360 * (p.x < 0), y=p.y, z=p.z) for p in distinct)
     return tuple(distinct)
-
-
-def parse_crs(text: str) -> CRS:
-    """The reference system ``text`` names: EPSG:n, or any other definition PROJ knows.
-
-    Raises:
-        ConfigError: if PROJ does not know it.
-    """
-    try:
-        return CRS.from_user_input(text)
-    except CRSError:
-        raise ConfigError(f"--crs {text!r} is no reference system PROJ knows: write source or EPSG:n") from None

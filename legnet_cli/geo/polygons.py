@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyogrio
-import pyproj
-import rasterio
+import pyogrio.raw
 import shapely
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from legnet_cli.boxes import Array
-from legnet_cli.errors import DataError, GeoError
+from legnet_cli.errors import DataError, GeoError, reading
+from legnet_cli.geo.crs import CRS, full_turn, rejoin, reproject
 from legnet_cli.geo.georef import Georef
+
+_CUT = 1e-10  # of a turn around the globe (4 mm): how far a point on the antimeridian may lie off a straight side
 
 
 @dataclass(frozen=True)
@@ -26,17 +25,17 @@ class PolygonTable:
     """Polygons of a layer and their attributes.
 
     Attributes:
-        points: corners (k, 2) of each polygon's outer ring, unclosed; of all parts of a multipolygon; (0, 2) for
-            another geometry or none.
+        points: corners (k, 2) of each polygon's outer ring, unclosed; (0, 2) for another geometry or none.
+            Each part of a multipolygon is a polygon, but for those that the antimeridian has cut apart.
         fields: values of each column, None where there is none.
-        ids: what the file calls each feature.
+        ids: what the file calls the feature of each polygon.
         crs: reference system; None for pixels.
     """
 
     points: list[Array]
     fields: dict[str, list[Any]]
     ids: list[str]
-    crs: pyproj.CRS | None
+    crs: CRS | None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -50,67 +49,72 @@ def read_polygons(path: Path) -> PolygonTable:
     Raises:
         DataError: it cannot be read, or has several layers.
     """
-    try:
+    with reading(path, "check the file"):
         layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-        if len(layers) != 1:
-            raise DataError(f"{path}: has {len(layers)} layers of geometries ({', '.join(layers)}): keep one")
+    if len(layers) != 1:
+        raise DataError(f"{path}: has {len(layers)} layers of geometries ({', '.join(layers)}): keep one")
+    with reading(path, "check the file"):
         meta, ids, wkb, columns = pyogrio.raw.read(path, layer=layers[0], force_2d=True, return_fids=True)
         geometries = shapely.from_wkb(wkb)
-        crs = None if meta["crs"] is None else pyproj.CRS.from_user_input(meta["crs"]).to_2d()
-    except (RuntimeError, ValueError, shapely.errors.GEOSException, pyproj.exceptions.CRSError) as error:
-        raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}): check the file") from error
-    fields = {str(name): _plain(values) for name, values in zip(meta["fields"], columns, strict=True)}
-    in_pixels = crs is None or crs.type_name == "Engineering CRS"
-    return PolygonTable([_corners(g) for g in geometries], fields, [str(i) for i in ids], None if in_pixels else crs)
+        crs = None if meta["crs"] is None else CRS.from_user_input(meta["crs"]).to_2d()
+    if crs is not None and crs.type_name == "Engineering CRS":
+        crs = None
+    parts = [_corners(geometry, crs) for geometry in geometries]
+    rows = [row for row, polygons in enumerate(parts) for _ in polygons]
+    plain = [_plain(values, str(kind)) for values, kind in zip(columns, meta["dtypes"], strict=True)]
+    fields = {str(name): [values[row] for row in rows] for name, values in zip(meta["fields"], plain, strict=True)}
+    return PolygonTable([p for polygons in parts for p in polygons], fields, [str(ids[row]) for row in rows], crs)
 
 
-def _plain(values: NDArray[Any]) -> list[Any]:
-    """A column as plain values; what is missing becomes None."""
-    return [None if value is None or value != value else value for value in values.tolist()]
+def _plain(values: NDArray[Any], kind: str) -> list[Any]:
+    """A column of type ``kind`` as plain values; what is missing becomes None."""
+    found = [None if value is None or value != value else value for value in values.tolist()]
+    if values.dtype.kind == "f" and not kind.startswith("float"):  # whole numbers, some of which are missing
+        whole = bool if kind == "bool" else int
+        return [None if value is None else whole(value) for value in found]
+    return found
 
 
-def _corners(geometry: shapely.Geometry | None) -> Array:
+def _corners(geometry: shapely.Geometry | None, crs: CRS | None) -> list[Array]:
+    """Outer rings (k, 2), unclosed, of the polygons of ``geometry``; (0, 2) for another geometry or none."""
     if geometry is None or geometry.geom_type not in ("Polygon", "MultiPolygon") or geometry.is_empty:
-        return np.zeros((0, 2))
-    rings = shapely.get_exterior_ring(shapely.get_parts(geometry))
-    return np.concatenate([shapely.get_coordinates(ring)[:-1] for ring in rings])
+        return [np.zeros((0, 2))]
+    rings = [shapely.get_coordinates(ring)[:-1] for ring in shapely.get_exterior_ring(shapely.get_parts(geometry))]
+    return rings if len(rings) == 1 else _whole(rings, crs)
 
 
-def read_georef(path: Path) -> Georef:
-    """Where the pixels of the image at ``path`` lie; nothing else of it is read.
+def _whole(rings: list[Array], crs: CRS | None) -> list[Array]:
+    """The polygons of several ``rings``, those put together that the antimeridian has cut."""
+    turn, points = full_turn(crs), np.concatenate(rings)
+    if turn is None or not (np.abs(np.abs(points[:, 0]) - turn / 2) < turn * _CUT).any():
+        return rings
+    near = [shapely.Polygon(ring) for ring in rejoin(rings, crs, rings[0][0, 0])]
+    parts = shapely.get_parts(shapely.union_all(shapely.make_valid(near)))
+    if len(parts) >= len(rings):
+        return rings
+    # the points on the cut lie on sides of the whole polygon
+    plain = shapely.simplify(parts, turn * _CUT)
+    return [shapely.get_coordinates(ring)[:-1] for ring in shapely.get_exterior_ring(plain)]
 
-    Raises:
-        DataError: it is no raster.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as ds:
-                return Georef.from_dataset(ds)
-    except RasterioError as error:
-        raise DataError(f"{path}: cannot be read as an image ({str(error).splitlines()[0]}): replace it") from error
 
+def to_pixels(polygons: list[Array], crs: CRS | None, georef: Georef) -> list[Array]:
+    """Pixels (k, 2) of ``georef`` for each of ``polygons`` (k, 2) in ``crs``; NaN for those without a place there.
 
-def to_pixels(points: Array, crs: pyproj.CRS | None, georef: Georef) -> Array:
-    """Pixels (n, 2) of ``georef`` for map points (n, 2) in ``crs``; NaN for those without a place in the image.
+    Longitudes may be from -180 to 180, from 0 to 360, or go on from there, in either system.
 
     Raises:
         GeoError: there is no way from ``crs`` to the image's reference system.
     """
     if crs is None or georef.crs is None:
-        return points
+        return polygons
+    ends = np.cumsum([0, *map(len, polygons)])[1:-1]
     try:
-        transformer = _transformer(crs.to_wkt(), georef.crs.to_wkt())
-        x, y = transformer.transform(points[:, 0], points[:, 1])
-    except pyproj.exceptions.ProjError as error:
-        raise GeoError(f"no way from {crs.name!r} to {georef.crs.name!r}: reproject the labels first") from error
-    xy = np.stack([x, y], 1)
+        xy = reproject(np.concatenate([np.zeros((0, 2)), *polygons]), crs, georef.crs)
+    except GeoError as error:
+        raise GeoError(f"{error}: reproject the labels first") from error
+    centre = georef.to_map([[georef.width / 2, georef.height / 2]])[0, 0]
+    xy = np.concatenate([np.zeros((0, 2)), *rejoin(np.split(xy, ends), georef.crs, centre)])
     pixels = np.full(xy.shape, np.nan)
     finite = np.isfinite(xy).all(1)
     pixels[finite] = georef.to_pixel(xy[finite])
-    return pixels
-
-
-@lru_cache(maxsize=16)
-def _transformer(source: str, target: str) -> pyproj.Transformer:
-    return pyproj.Transformer.from_crs(pyproj.CRS.from_wkt(source), pyproj.CRS.from_wkt(target), always_xy=True)
+    return np.split(pixels, ends)

@@ -7,14 +7,12 @@ import math
 import os
 import re
 import threading
-import warnings
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import rasterio
-import rasterio.errors
 from numpy.typing import NDArray
 from rasterio.env import get_gdal_config, set_gdal_config
 from rasterio.io import DatasetReader
@@ -22,12 +20,12 @@ from rasterio.session import DummySession
 
 from legnet_cli.errors import ConfigError, DataError, GeoError
 from legnet_cli.geo.bands import Bands
+from legnet_cli.geo.gdal import RasterHeader, header_of, open_raster, reading_pixels
 from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.inputs import gdal_path, is_local
+from legnet_cli.geo.orientation import Window, as_shown, is_transposed, stored_window
 from legnet_cli.geo.stretch import NEUTRAL, Limits, Stretch, to_uint8
 from legnet_cli.tiles import Tile
-
-Window = tuple[float, float, float, float]  # column, row, width, height
 
 # GDAL's own bound, 5 % of memory, is per process and often too little or too much
 CACHE_BYTES, MAX_CACHE_BYTES = 256 << 20, 512 << 20
@@ -36,6 +34,7 @@ WIDE_BLOCK = 4096  # px: from here on a block spans several tiles, and handles s
 MAX_UPSAMPLING = 16
 SAMPLE_SIDE = 1024  # px of the decimated scene that percentiles are taken from
 SAMPLE_COST = 1 << 24  # px: above it percentiles come from spots, not from reading everything
+_SPOTS, _SPOT = 16, 64  # spots along each side, and the side of one in px
 _NETWORK = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs)")
 _REMOTE = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no listing of the server's folder for sidecars
@@ -63,11 +62,14 @@ class Scene:
         self.path, self.name = path, scene_name(path)
         self._source = self._grid = _Handles(path)
         with self._source.borrow() as ds:
-            self._bands = Bands.choose(ds, bands, path)
-            self.source_width, self.source_height = int(ds.width), int(ds.height)
-            self.georef = Georef.from_dataset(ds)
-            overviews = [int(factor) for factor in ds.overviews(self._bands.indexes[0])]
-            self._source.suit(ds)
+            header = header_of(ds)
+        self._bands = Bands.choose(header, bands, path)
+        self.georef = Georef.from_header(header)
+        self.source_width, self.source_height = self.georef.width, self.georef.height
+        # a raster with a place on the ground is stored as it lies there, whatever else it says
+        self._orientation = header.orientation if self.georef.kind == "none" else 1
+        overviews = list(header.overviews[self._bands.indexes[0] - 1])
+        self._source.suit(header)
         self.width, self.height = self._grid_size(gsd)
         self.scale_x, self.scale_y = self.source_width / self.width, self.source_height / self.height
         self._resampled = (self.width, self.height) != (self.source_width, self.source_height)
@@ -124,7 +126,7 @@ class Scene:
             if self._resampled:
                 x, y = ds.width / self.width, ds.height / self.height
                 window = (tile.col * x, tile.row * y, tile.width * x, tile.height * y)
-            found = self._bands.fetch(ds, window, (tile.height, tile.width), smooth=self._resampled)
+            found = self._fetch(ds, window, (tile.height, tile.width), smooth=self._resampled)
         return self._to_rgb(*found)
 
     def preview(self, max_side: int) -> tuple[NDArray[np.uint8], float]:
@@ -135,7 +137,18 @@ class Scene:
 
     def _whole(self, shape: tuple[int, int], *, smooth: bool) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         with self._source.borrow(Tile(0, 0, self.source_height, self.source_width)) as ds:
-            return self._bands.fetch(ds, (0, 0, self.source_width, self.source_height), shape, smooth=smooth)
+            return self._fetch(ds, (0, 0, self.source_width, self.source_height), shape, smooth=smooth)
+
+    def _fetch(
+        self, ds: DatasetReader, window: Window, shape: tuple[int, int], *, smooth: bool
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """As :meth:`Bands.fetch`, for a window of the picture as it is shown."""
+        if self._orientation == 1:
+            return self._bands.fetch(ds, window, shape, smooth=smooth)
+        stored = stored_window(window, (self.source_width, self.source_height), self._orientation)
+        turned = shape[::-1] if is_transposed(self._orientation) else shape
+        values, usable = self._bands.fetch(ds, stored, turned, smooth=smooth)
+        return as_shown(values, self._orientation), None if usable is None else as_shown(usable, self._orientation)
 
     def _to_rgb(
         self, bands: NDArray[Any], usable: NDArray[np.bool_] | None
@@ -183,14 +196,14 @@ class Scene:
             samples = _values(*self._whole(shape, smooth=False))
         return stretch.limits(dtype, samples)
 
-    def _spots(self, across: int = 16, side: int = 64) -> list[NDArray[Any]]:
+    def _spots(self) -> list[NDArray[Any]]:
         """Values (n,) of each band in small windows on an even grid over the scene."""
-        h, w = min(side, self.source_height), min(side, self.source_width)
+        h, w = min(_SPOT, self.source_height), min(_SPOT, self.source_width)
         found = []
-        for row in np.linspace(0, self.source_height - h, across).astype(int).tolist():
-            for col in np.linspace(0, self.source_width - w, across).astype(int).tolist():
+        for row in np.linspace(0, self.source_height - h, _SPOTS).astype(int).tolist():
+            for col in np.linspace(0, self.source_width - w, _SPOTS).astype(int).tolist():
                 with self._source.borrow(Tile(row, col, h, w)) as ds:
-                    found.append(_values(*self._bands.fetch(ds, (col, row, w, h), (h, w), smooth=False)))
+                    found.append(_values(*self._fetch(ds, (col, row, w, h), (h, w), smooth=False)))
         return [np.concatenate(band) for band in zip(*found, strict=True)]
 
 
@@ -205,11 +218,11 @@ class _Handles:
         self._gate: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         _bound_block_cache(CACHE_BYTES)
 
-    def suit(self, ds: DatasetReader) -> None:
+    def suit(self, header: RasterHeader) -> None:
         """Fit the sharing and GDAL's block cache to the raster's blocks."""
-        if ds.block_shapes[0][1] >= WIDE_BLOCK:
+        if header.blocks[0][1] >= WIDE_BLOCK:
             self._gate = threading.Lock()
-            row_of_tiles = ds.width * 1200 * sum(np.dtype(d).itemsize for d in ds.dtypes)
+            row_of_tiles = header.width * 1200 * sum(np.dtype(d).itemsize for d in header.dtypes)
             _bound_block_cache(min(max(row_of_tiles, MIN_CACHE_BYTES), MAX_CACHE_BYTES))
 
     @contextlib.contextmanager
@@ -220,35 +233,22 @@ class _Handles:
                 ds = self._idle.pop()
             except IndexError:
                 ds = self._open()
+            where = "its header"
+            if tile:
+                where = f"rows {tile.row}-{tile.row + tile.height}, columns {tile.col}-{tile.col + tile.width}"
             try:
-                yield ds
-            except (rasterio.errors.RasterioError, OSError) as error:
-                where = "its header"
-                if tile:
-                    where = f"rows {tile.row}-{tile.row + tile.height}, columns {tile.col}-{tile.col + tile.width}"
-                raise DataError(
-                    f"{self._path}: cannot read {where} ({self._reason(error)}): "
-                    "the file is damaged or cut short, fetch it anew"
-                ) from error
+                with reading_pixels(self._path, where):
+                    yield ds
             finally:
                 self._idle.append(ds)
 
     def _open(self) -> DatasetReader:
         if is_local(self._path) and not os.path.exists(self._path):
             raise DataError(f"{self._path}: no such file: check the path")
-        # for good: threads share the filters, and Georef says it in its own words
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        try:
-            return rasterio.open(self._path, **self._options)
-        except (rasterio.errors.RasterioError, OSError) as error:
-            advice = "check the file"
-            if self._path.lower().endswith(".zip"):
-                advice = f"name the raster inside, such as 'zip://{self._path}!scene.tif'"
-            raise DataError(f"{self._path}: not a raster GDAL can read ({self._reason(error)}): {advice}") from error
-
-    def _reason(self, error: BaseException) -> str:
-        """GDAL's words for what went wrong, on one line, without the path that precedes them anyway."""
-        return " ".join(str(error.__cause__ or error).replace(f"'{self._path}' ", "").split())
+        advice = "check the file"
+        if self._path.lower().endswith(".zip"):
+            advice = f"name the raster inside, such as 'zip://{self._path}!scene.tif'"
+        return open_raster(self._path, advice, **self._options)
 
     def close(self) -> None:
         while self._idle:

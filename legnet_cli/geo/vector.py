@@ -1,7 +1,7 @@
 """Oriented polygons and their attributes, written as a vector layer; the suffix chooses the format.
 
 ================  =====================================================================================
-``.geojson``      RFC 7946: WGS 84 longitude, latitude to 9 decimals (0.1 mm), exterior rings
+``.geojson``      RFC 7946: WGS 84 longitude (-180 to 180), latitude to 9 decimals (0.1 mm), exterior rings
                   counterclockwise, polygons over the antimeridian cut into MultiPolygons. Without a
                   reference system: pixels to 4 decimals, and a ``crs`` member (GeoJSON 2008) of the
                   name "Image pixels", without which readers would take them for degrees
@@ -30,20 +30,19 @@ import numpy as np
 import pyogrio
 import pyogrio.errors
 import pyogrio.raw
-import pyproj
 import shapely
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array
 from legnet_cli.errors import DependencyError
 from legnet_cli.files import PathLike, atomic_path
+from legnet_cli.geo.crs import CRS, WGS84, within_180
 from legnet_cli.installation import install_line
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".geojson", ".gpkg", ".fgb", ".shp", ".parquet")
 
-_WGS84 = pyproj.CRS.from_epsg(4326)
 _PIXELS = 'ENGCRS["Image pixels",EDATUM["Image"],CS[Cartesian,2],AXIS["x",east],AXIS["y",south],LENGTHUNIT["pixel",1]]'
 _DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".shp": "ESRI Shapefile"}
 _SHAPEFILE_FIELDS = {"azimuth_deg": "azimuth"}
@@ -66,7 +65,7 @@ class Layer:
     """
 
     polygons: Array
-    crs: pyproj.CRS | None
+    crs: CRS | None
     fields: dict[str, NDArray[Any]]
 
     def __post_init__(self) -> None:
@@ -99,8 +98,9 @@ def write_layer(path: PathLike, layer: Layer) -> None:
     """
     check_format(path)
     suffix = Path(path).suffix.lower()
-    if suffix == ".geojson" and not (layer.crs is None or layer.crs.equals(_WGS84, ignore_axis_order=True)):
-        raise ValueError(f"GeoJSON is in WGS 84, not in {layer.crs.name}")
+    crs = layer.crs
+    if suffix == ".geojson" and crs is not None and not crs.equals(WGS84, ignore_axis_order=True):
+        raise ValueError(f"GeoJSON is in WGS 84, not in {crs.name}")
     with atomic_path(path) as scratch:
         if suffix == ".geojson":
             _write_geojson(scratch, layer)
@@ -113,7 +113,7 @@ def write_layer(path: PathLike, layer: Layer) -> None:
                     Path(path).with_suffix(ending).unlink(missing_ok=True)
 
 
-def to_geometries(polygons: Array, crs: pyproj.CRS | None) -> NDArray[np.object_]:
+def to_geometries(polygons: Array, crs: CRS | None) -> NDArray[np.object_]:
     """Shapely geometries (n,) of (n, 4, 2) polygons: exterior rings counterclockwise, None where not finite.
 
     In a geographic ``crs`` a polygon whose longitudes jump across the antimeridian is cut there into a
@@ -154,7 +154,10 @@ def _cut_at_antimeridian(corners: Array) -> shapely.Geometry:
 
 
 def _write_geojson(path: Path, layer: Layer) -> None:
-    geometries = to_geometries(layer.polygons.round(4 if layer.crs is None else 9), layer.crs)
+    polygons = layer.polygons.round(4 if layer.crs is None else 9)
+    if layer.crs is not None:
+        polygons[..., 0] = within_180(polygons[..., 0])
+    geometries = to_geometries(polygons, layer.crs)
     shapes = [shape or "null" for shape in shapely.to_geojson(geometries)]
     names, columns = list(layer.fields), [_json_values(values) for values in layer.fields.values()]
     head: dict[str, Any] = {"type": "FeatureCollection", "name": path.stem}

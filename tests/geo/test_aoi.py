@@ -16,6 +16,7 @@ from legnet_cli.tiles import tile_grid
 
 UTM = pyproj.CRS.from_epsg(32633)
 LONLAT = pyproj.CRS.from_epsg(4326)
+MERCATOR = pyproj.CRS.from_epsg(3857)
 
 
 def scene(crs, left, top, pixel, width=1000, height=500):
@@ -152,6 +153,17 @@ def test_longitudes_are_brought_to_the_scene(shape, left):
     inside = aoi_in_pixels(Aoi(shape, LONLAT, "a"), georef)
     assert inside.bounds == pytest.approx((250, 0, 750, 500), abs=1e-6)
     assert inside.area == pytest.approx(500 * 500)
+
+
+@pytest.mark.parametrize("east", [-175, 185])
+@pytest.mark.parametrize(("crs", "left"), [(LONLAT, 184), (LONLAT, -176), (MERCATOR, 184), (MERCATOR, -176)])
+@pytest.mark.parametrize("area", [LONLAT, MERCATOR])
+def test_either_convention_in_degrees_and_metres(east, crs, left, area):
+    unit, scene_unit = (1 if system is LONLAT else 40075016.68557849 / 360 for system in (area, crs))
+    georef = scene(crs, left * scene_unit, 1 * scene_unit, 0.004 * scene_unit)
+    shape = shapely.box(east * unit, -9 * unit, (east + 0.4) * unit, 9 * unit)
+    inside = aoi_in_pixels(Aoi(shape, area, "a"), georef)
+    assert inside.bounds == pytest.approx((250, 0, 350, 500), abs=1e-3)
 
 
 def test_projected_scene_over_the_antimeridian():

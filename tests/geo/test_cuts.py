@@ -122,7 +122,7 @@ def test_control_points_palette_names_and_mask(tmp_path, write_scene):
 def test_what_is_no_raster(tmp_path, content):
     path = tmp_path / "a.tif"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"a\.tif: cannot be read .*replace the file"):
+    with pytest.raises(DataError, match=r"a\.tif: not a raster GDAL can read .*replace the file"):
         reading_order(path)
 
 

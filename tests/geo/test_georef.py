@@ -8,7 +8,9 @@ from rasterio.rpc import RPC
 from rasterio.transform import AffineTransformer, GCPTransformer, RPCTransformer
 
 from legnet_cli.errors import GeoError
-from legnet_cli.geo.georef import MAX_SPLINE_POINTS, WGS84, Georef
+from legnet_cli.geo.crs import WGS84
+from legnet_cli.geo.gdal import opened
+from legnet_cli.geo.georef import MAX_SPLINE_POINTS, Georef
 
 UTM = pyproj.CRS.from_epsg(32633)
 LONLAT = pyproj.CRS.from_epsg(4326)
@@ -241,8 +243,8 @@ def write(path, transform=None, crs=None, size=(1000, 1000), **profile):
 
 
 def read(path):
-    with rasterio.open(path) as ds:
-        return Georef.from_dataset(ds)
+    with opened(path) as (_, header):
+        return Georef.from_header(header)
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

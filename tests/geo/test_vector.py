@@ -216,6 +216,34 @@ def test_antimeridian_in_every_format(tmp_path, suffix):
         assert kinds == ["Polygon", "MultiPolygon"]
 
 
+@pytest.mark.parametrize(
+    ("lon", "expected"),
+    [
+        (190, [[[-171, 9], [-169, 9], [-169, 11], [-171, 11], [-171, 9]]]),
+        (-190, [[[169, 9], [171, 9], [171, 11], [169, 11], [169, 9]]]),
+        (181, [[[-180, 9], [-178, 9], [-178, 11], [-180, 11], [-180, 9]]]),
+    ],
+)
+def test_geojson_counts_longitudes_to_180(tmp_path, lon, expected):
+    path = tmp_path / "out.geojson"
+    write_layer(path, layer(square(lon, 10, 1)))
+    (feature,) = geojson_features(path)
+    assert feature["geometry"]["type"] == "Polygon"
+    found, wanted = (shapely.Polygon(rings[0]).normalize() for rings in (feature["geometry"]["coordinates"], expected))
+    assert found.equals(wanted)
+
+
+def test_geojson_over_the_antimeridian_from_0_to_360(tmp_path):
+    path = tmp_path / "out.geojson"
+    write_layer(path, layer(square(180.5, 10, 1)))
+    (geometry,), _, _ = read(path)
+    assert geometry.geom_type == "MultiPolygon"
+    assert sorted(part.bounds for part in geometry.geoms) == [(-180, 9, -178.5, 11), (179.5, 9, 180, 11)]
+    write_layer(tmp_path / "out.gpkg", layer(square(180.5, 10, 1)))  # lies on its scene, as in the scene's own system
+    (geometry,), _, _ = read(tmp_path / "out.gpkg")
+    assert geometry.bounds == (179.5, 9, 181.5, 11)
+
+
 def test_geoparquet_metadata(tmp_path):
     pq = pytest.importorskip("pyarrow.parquet")
     write_layer(tmp_path / "out.parquet", layer(square(10, 10, 1), crs=UTM))

@@ -25,8 +25,8 @@ from legnet_cli.data.tables import ImageDetections, read_csv, read_task1
 from legnet_cli.engine.eval.truth import EvalSet
 from legnet_cli.engine.predict.merge import merge_tiles
 from legnet_cli.errors import ConfigError, DataError, GeoError
-from legnet_cli.geo.georef import Georef
-from legnet_cli.geo.polygons import PolygonTable, read_georef, read_polygons, to_pixels
+from legnet_cli.geo.georef import Georef, read_georef
+from legnet_cli.geo.polygons import PolygonTable, read_polygons, to_pixels
 from legnet_cli.tiles import TileName
 
 VECTOR_SUFFIXES = (".geojson", ".gpkg", ".fgb", ".shp")
@@ -196,7 +196,7 @@ def _rows_of_images(path: Path, table: PolygonTable, truth: EvalSet) -> list[tup
 def _pixels(path: Path, table: PolygonTable, row: int, georef: Georef | None) -> Array:
     points = table.points[row]
     if georef is not None:
-        points = to_pixels(points, table.crs, georef)
+        (points,) = to_pixels([points], table.crs, georef)
     if len(points) < 3 or not np.isfinite(points).all():
         raise DataError(f"{path}: feature {table.ids[row]}: is not a polygon on its image: remove it")
     return points

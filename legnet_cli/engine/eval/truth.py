@@ -23,9 +23,9 @@ from legnet_cli.data.labels import Dataset, ImageLabels, Problem, labels_of, str
 from legnet_cli.data.vector_labels import class_names
 from legnet_cli.engine.eval.matching import Truths, iou_pairs
 from legnet_cli.errors import ConfigError, DataError
-from legnet_cli.geo.georef import Georef
+from legnet_cli.geo.georef import Georef, read_georef
 from legnet_cli.geo.plane import map_plane
-from legnet_cli.geo.polygons import read_georef, read_polygons, to_pixels
+from legnet_cli.geo.polygons import read_polygons, to_pixels
 from legnet_cli.tiles import TileName, parse_tile_name
 
 SAME = 0.6  # overlap from which two objects of different tiles are one
@@ -229,8 +229,8 @@ def _load_layer(source: Source) -> EvalSet:
     if bad is not None:
         raise DataError(f"{source.data}: feature {table.ids[bad]}: is not a polygon with a class: remove it")
     quads = [np.zeros((0, 4, 2))]
-    for points in table.points:
-        corners = to_pixels(points, table.crs, plane)[None]
+    for points in to_pixels(table.points, table.crs, plane):
+        corners = points[None]
         if not np.isfinite(corners).all():
             raise DataError(f"{source.data}: has corners that are not finite or not on the map: remove them")
         quads.append(corners if corners.shape[1] == 4 else boxes_to_polygons(polygons_to_boxes(corners)))

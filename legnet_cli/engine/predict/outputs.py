@@ -13,7 +13,8 @@ from legnet_cli.boxes import Detections
 from legnet_cli.data.tables import TASK1_FILES, ImageDetections, check_task1, write_csv, write_task1
 from legnet_cli.errors import ConfigError, GeoError
 from legnet_cli.files import check_output, is_folder_output
-from legnet_cli.geo.georef import CRS, WGS84, Georef, parse_crs
+from legnet_cli.geo.crs import CRS, WGS84, parse_crs
+from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.vector import SUFFIXES, Layer, check_format, write_layer
 
 TABLE_SUFFIX = ".csv"

@@ -18,8 +18,11 @@ from legnet_cli.data.labels import ImageLabels
 from legnet_cli.data.png import TileEncoder
 from legnet_cli.engine.split.cutting import label_text
 from legnet_cli.engine.split.plan import Cut, ImagePlan, SplitPlan
-from legnet_cli.errors import DataError
+from legnet_cli.errors import DataError, reading
 from legnet_cli.geo.cuts import RawImage, Rolling, bound_block_cache, reading_order
+from legnet_cli.geo.georef import shown_orientation
+from legnet_cli.geo.headers import read_header
+from legnet_cli.geo.orientation import as_shown
 from legnet_cli.geo.raster import Scene
 from legnet_cli.geo.stretch import NEUTRAL
 from legnet_cli.tiles import Tile
@@ -76,11 +79,12 @@ def _read_jpeg(path: Path) -> NDArray[np.uint8] | None:
     Raises:
         DataError: the file is damaged.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB")) if image.width * image.height <= _WHOLE else None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}): the file is damaged or cut short, fetch it anew") from error
+    (width, height), _ = read_header(path)
+    if width * height > _WHOLE:
+        return None
+    with reading(path, "the file is damaged or cut short, fetch it anew"), Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    return np.moveaxis(as_shown(np.moveaxis(pixels, 2, 0), shown_orientation(path)), 0, 2)
 
 
 def make_folders(folder: Path, plan: SplitPlan, labelled: Set[str]) -> None:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from legnet_cli.data.labels import ImageLabels, Size
 from legnet_cli.engine.split.cutting import Objects, TileObjects, windows
 from legnet_cli.errors import ConfigError, DataError
-from legnet_cli.geo.georef import WGS84
-from legnet_cli.geo.polygons import read_georef
+from legnet_cli.geo.crs import WGS84, near
+from legnet_cli.geo.georef import read_georef
 from legnet_cli.tiles import Tile, tile_name, tile_starts
 
 HELD_OUT = ("", "train", "trainval")  # the splits that --val-fraction takes from
@@ -246,6 +246,9 @@ def _apart_on_ground(plans: list[ImagePlan]) -> list[ImagePlan]:
     footprints = [_footprints(plan) for plan in plans]
     owners = [(i, j) for i, shapes in enumerate(footprints) for j in range(len(shapes))]
     ground = np.concatenate(footprints)
+    if len(ground):  # one convention of longitudes for all, that of the first
+        reference = shapely.get_coordinates(ground[0])[0, 0]
+        ground = shapely.transform(ground, lambda points: near(points, WGS84, reference))
     held = np.array([plans[i].cuts[j].split == "val" for i, j in owners], np.bool_)
     theirs, ours = shapely.STRtree(ground[~held]).query(ground[held], predicate="intersects")
     ours, theirs = np.flatnonzero(~held)[ours], np.flatnonzero(held)[theirs]
