@@ -1,4 +1,4 @@
-"""Tiles to try a detector on: windows of rasters, or drawn ones where there are none."""
+"""Tiles to try a detector on: windows of rasters, or synthetic ones where there are none."""
 
 from __future__ import annotations
 

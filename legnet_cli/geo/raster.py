@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -268,6 +269,16 @@ def scene_name(path: str) -> str:
     head, quoted, inner = path.rpartition('"')
     base = os.path.basename((head if quoted else path).split("?")[0].rstrip("/"))
     return base + inner if quoted else base
+
+
+def write_geotiff(path: Path, image: NDArray[np.uint8], gsd: float) -> None:
+    """Write RGB pixels (h, w, 3) of ``gsd`` metres as a tiled, deflated GeoTIFF somewhere in UTM zone 31 north."""
+    place = {"crs": "EPSG:32631", "transform": rasterio.Affine(gsd, 0, 500_000, 0, -gsd, 5_000_000)}
+    layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "predictor": 2}
+    height, width, bands = image.shape
+    size = {"height": height, "width": width, "count": bands, "dtype": image.dtype, "photometric": "rgb"}
+    with rasterio.open(path, "w", driver="GTiff", **size, **layout, **place) as file:
+        file.write(np.moveaxis(image, 2, 0))
 
 
 def _bound_block_cache(size: int) -> None:

@@ -38,7 +38,7 @@ def test_tables_and_files(tmp_path):
         "p95",
         "backbone",
         "GFLOP/s",
-        "scene (drawn): 4 tiles",
+        "scene (synthetic): 4 tiles",
         "× as fast",
     ):
         assert words in result.stdout, words

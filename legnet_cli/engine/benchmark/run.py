@@ -90,7 +90,7 @@ def benchmark(
     precisions = list(dict.fromkeys([subject.first.precision, *others]))
     if config.baseline:
         _check_baseline(subject)
-    shown = ", ".join(Path(path).name for path in config.images) or "drawn"
+    shown = ", ".join(Path(path).name for path in config.images) or "synthetic"
     first = subject.first
     known = {
         "settings": settings(first.card, str(device), first.engine, config.tile, shown),

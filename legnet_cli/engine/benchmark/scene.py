@@ -10,7 +10,8 @@ from legnet_cli.detectors.loader import Detector
 from legnet_cli.engine.benchmark.timings import Tally
 from legnet_cli.engine.predict import PredictConfig, predict
 from legnet_cli.engine.sample_tiles import synthetic_tile
-from legnet_cli.geo.geotiff import write_geotiff
+from legnet_cli.geo.raster import write_geotiff
+from legnet_cli.tiles import choose_tiling
 
 _SCORE = 0.25  # what predict keeps
 
@@ -70,9 +71,10 @@ def time_scene(detector: Detector, path: str, tile: int, batch: int | None) -> S
 
 
 def time_synthetic_scene(detector: Detector, tile: int, batch: int | None) -> SceneRun:
-    """Like :func:`time_scene`, on a drawn GeoTIFF of two by two tiles of ``tile`` pixels, half a metre each."""
+    """Like :func:`time_scene`, on a synthetic GeoTIFF of two by two tiles of ``tile`` pixels, half a metre each."""
     with tempfile.TemporaryDirectory(prefix="legnet-") as folder:
-        path = Path(folder) / "drawn.tif"
-        side = 2 * tile - detector.card.overlap * tile // detector.card.tile
+        path = Path(folder) / "synthetic.tif"
+        _, overlap = choose_tiling(tile, None, (detector.card.tile, detector.card.overlap))
+        side = 2 * tile - overlap
         write_geotiff(path, synthetic_tile(side, side), 0.5)
-        return replace(time_scene(detector, str(path), tile, batch), path="drawn")
+        return replace(time_scene(detector, str(path), tile, batch), path="synthetic")

@@ -36,7 +36,7 @@ from legnet_cli.files import atomic_path, check_output
 logger = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
-_DRAWN = 2  # tiles drawn where none are given
+_SYNTHETIC = 2  # tiles where none are given
 _RUNNERS = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}
 
 
@@ -123,9 +123,9 @@ def _tiles(config: ExportConfig, card: ModelCard) -> list[Image]:
     if config.images:
         tiles = read_tiles(config.images, side, config.max_tiles, card.stretch)
     else:
-        tiles = [synthetic_tile(side, side, seed) for seed in range(_DRAWN)]
+        tiles = [synthetic_tile(side, side, seed) for seed in range(_SYNTHETIC)]
         if config.precision == "int8":
-            logger.warning("int8 is calibrated on drawn tiles: give --images with imagery like yours")
+            logger.warning("int8 is calibrated on synthetic tiles: give --images with imagery like yours")
     if not tiles:
         raise DataError(f"--images {config.images[0]}: has no valid pixel: choose other rasters")
     if config.tile is None:
@@ -142,7 +142,7 @@ def _verify(
     Raises:
         DataError: if too many boxes differ.
     """
-    on_step(f"comparing it with PyTorch on {len(tiles)} {'given' if config.images else 'drawn'} tiles")
+    on_step(f"comparing it with PyTorch on {len(tiles)} {'given' if config.images else 'synthetic'} tiles")
     limits = {"score_threshold": config.score, "max_detections": config.max_detections}
     reference = build_detector(checkpoint, torch.device("cpu"), **limits)  # type: ignore[arg-type]
     found = load_detector(path, device="cpu", **limits)  # type: ignore[arg-type]
