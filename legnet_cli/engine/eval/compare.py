@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from legnet_cli.engine.eval import html
 from legnet_cli.engine.eval.config import CompareConfig
+from legnet_cli.engine.eval.html import render_page
 from legnet_cli.engine.eval.plots import plot_bars
-from legnet_cli.engine.eval.report import METRICS_FILE, REPORT_FILE, write_metrics
+from legnet_cli.engine.eval.report import METRICS_FILE, REPORT_FILE, percent, read_plots, write_metrics, write_text
 from legnet_cli.errors import DataError
 from legnet_cli.files import atomic_path, check_output
 
 COMPARE_FILE = "compare.json"
-PLOTS = ("compare_map.png", "compare_classes.png", "compare_robustness.png")
+PLOTS = {"summary": "compare_map.png", "classes": "compare_classes.png", "robustness": "compare_robustness.png"}
 
 
 @dataclass(frozen=True)
@@ -82,42 +82,39 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(result: CompareResult, runs: Mapping[str, dict[str, Any]], classes: list[str]) -> None:
     measures = list(next(iter(result.summary.values())))
+    by_run = {name: [row[key] for key in measures] for name, row in result.summary.items()}
+    by_class = {name: list(row.values()) for name, row in result.classes.items()}
+    drops = _drops(runs)
+    kinds = list(next(iter(drops.values()), {}))
     with atomic_path(result.out) as scratch:
         scratch.mkdir()
         write_metrics(scratch / COMPARE_FILE, result.to_dict())
-        by_run = {name: [row[key] for key in measures] for name, row in result.summary.items()}
-        plot_bars(measures, by_run, "VOC07", scratch / PLOTS[0])
-        by_class = {name: list(row.values()) for name, row in result.classes.items()}
-        plot_bars(classes, by_class, "AP50 (VOC07)", scratch / PLOTS[1])
-        rows = [(name, *values, _percent(result.drops[name])) for name, values in by_run.items()]
-        ap = [(kind, *(row[kind] for row in result.classes.values())) for kind in classes]
-        parts = [
-            html.section(
-                "All classes",
-                html.table(("run", *measures, "mean drop, degraded"), rows, bar=1),
-                html.plot(scratch / PLOTS[0], "mAP of each run"),
-            ),
-            html.section("Classes", html.table(("AP50", *runs), ap), html.plot(scratch / PLOTS[1], "AP50 by class")),
-        ]
-        if section := _robustness(runs, scratch):
-            parts.append(section)
+        plots = {key: scratch / name for key, name in PLOTS.items()}
+        plot_bars(measures, by_run, "VOC07", plots["summary"])
+        plot_bars(classes, by_class, "AP50 (VOC07)", plots["classes"])
+        if drops:
+            values = {name: list(row.values()) for name, row in drops.items()}
+            plot_bars(kinds, values, "relative drop of mAP50", plots["robustness"])
         data = sorted({str(run["data"]) for run in runs.values()})
-        text = html.page("Comparison", f"{len(runs)} runs on {', '.join(data)}. VOC07 metric.", parts)
-        (scratch / REPORT_FILE).write_text(text, encoding="utf-8", newline="\n")
+        page = render_page(
+            "compare.html",
+            title="Comparison",
+            subtitle=f"{len(runs)} runs on {', '.join(data)}. VOC07 metric.",
+            run_columns=("run", *measures, "mean drop, corrupted"),
+            run_rows=[(name, *values, percent(result.drops[name])) for name, values in by_run.items()],
+            class_columns=("AP50", *runs),
+            class_rows=[(kind, *(row[kind] for row in result.classes.values())) for kind in classes],
+            drop_columns=("relative drop", *drops),
+            drop_rows=[(kind, *(percent(row[kind]) for row in drops.values())) for kind in kinds],
+            plots=read_plots(plots),
+        )
+        write_text(scratch / REPORT_FILE, page)
 
 
-def _robustness(runs: Mapping[str, dict[str, Any]], folder: Path) -> str:
-    """Relative drop by degradation, of the runs in which it was measured."""
-    measured = {name: run["robustness"]["kinds"] for name, run in runs.items() if run.get("robustness")}
-    if not measured:
-        return ""
-    kinds = list(next(iter(measured.values())))
-    drops = {name: [run[kind]["relative_drop"] for kind in kinds] for name, run in measured.items()}
-    plot_bars(kinds, drops, "relative drop of mAP50", folder / PLOTS[2])
-    rows = [(kind, *(_percent(drop[i]) for drop in drops.values())) for i, kind in enumerate(kinds)]
-    table = html.table(("relative drop", *drops), rows)
-    return html.section("Robustness", table, html.plot(folder / PLOTS[2], "relative drop by degradation"))
-
-
-def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{share:.1%}"
+def _drops(runs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Relative drop by corruption of the runs in which it was measured."""
+    return {
+        name: {kind: values["relative_drop"] for kind, values in run["robustness"]["kinds"].items()}
+        for name, run in runs.items()
+        if run.get("robustness")
+    }

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from legnet_cli.boxes import boxes_to_polygons
-from legnet_cli.engine.eval import html
 from legnet_cli.engine.eval.cases import Case
+from legnet_cli.engine.eval.html import figure_text
 from legnet_cli.engine.eval.matching import Predictions, Truths
 from legnet_cli.engine.eval.measure import compute_metrics
 from legnet_cli.engine.eval.plots import plot_bars
@@ -117,7 +117,7 @@ def test_nothing_half_written(tmp_path, measured, metrics):
     ("value", "text"), [(None, "–"), (0.12345, "0.123"), (1234567, "1,234,567"), ("a", "a"), (1.0, "1.000")]
 )
 def test_cells(value, text):
-    assert html.figure_text(value) == text
+    assert figure_text(value) == text
 
 
 def test_bars_with_gaps(tmp_path):
