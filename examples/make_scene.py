@@ -18,8 +18,7 @@ import typer
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections, boxes_to_polygons, to_le90
-from legnet_cli.engine.eval.corruptions import KINDS, SEVERITIES, Place
-from legnet_cli.engine.eval.corruptions import degrade as worsen
+from legnet_cli.engine.eval.corruptions import KINDS, SEVERITIES, Corruption, Place, corrupt
 
 SENSORS = ("rgb", "panchromatic", "multispectral")
 CLASSES = ("plane", "ship", "storage-tank", "large-vehicle")
@@ -257,7 +256,7 @@ def main(
         kind, _, severity = degrade.partition(":")
         if kind not in KINDS or severity not in map(str, SEVERITIES):
             raise typer.BadParameter(f"write KIND:1 to KIND:5, with {', '.join(KINDS)}", param_hint="--degrade")
-        image = worsen(image, kind, int(severity), Place(seed, "scene"))
+        image = corrupt(image, Corruption(kind, int(severity)), Place(seed, "scene"))
     bands = record(image, sensor)
     transform = Affine(gsd, 0, 590_000, 0, -gsd, 5_790_000)
     profile = {"driver": "COG", "dtype": bands.dtype, "count": len(bands), "height": size, "width": size}

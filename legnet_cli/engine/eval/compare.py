@@ -30,7 +30,7 @@ class CompareResult:
     Attributes:
         summary: mAP50, mAP75 and mAP50:95 (VOC07) of each run.
         classes: AP50 (VOC07) of each run by class; None where a run does not have the class.
-        drops: mean relative drop on degraded images of each run; None where it was not measured.
+        drops: mean relative drop on corrupted images of each run; None where it was not measured.
         out: folder of the comparison.
     """
 

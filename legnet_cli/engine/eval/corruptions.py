@@ -141,10 +141,10 @@ def _lower_gsd(image: Values, factor: float, place: Place) -> Values:
     return np.asarray(shown, np.float32)[:height, :width]
 
 
-Degradation = Callable[[Values, float, Place], Values]
+Effect = Callable[[Values, float, Place], Values]
 
 # what each does, and its strength at severities 1 to 5
-KINDS: dict[str, tuple[Degradation, tuple[float, ...]]] = {
+KINDS: dict[str, tuple[Effect, tuple[float, ...]]] = {
     "gaussian-noise": (_gaussian_noise, (8, 16, 26, 38, 52)),
     "speckle-noise": (_speckle_noise, (0.1, 0.2, 0.3, 0.45, 0.6)),
     "defocus-blur": (_defocus_blur, (1, 2, 3, 4.5, 6)),
@@ -157,26 +157,24 @@ KINDS: dict[str, tuple[Degradation, tuple[float, ...]]] = {
 }
 
 
-def degrade(image: Image, kind: str, severity: int, place: Place) -> Image:
+def corrupt(image: Image, corruption: Corruption, place: Place) -> Image:
     """A corrupted window of an image, RGB (h, w, 3).
 
     Args:
-        image: the window; its first row and column should be multiples of 48 where ``kind`` works on blocks.
-        kind: one of ``KINDS``.
-        severity: 1 to 5.
+        image: the window; its first row and column should be multiples of 48 for kinds that work on blocks.
+        corruption: what to do.
         place: where the window lies, in which image.
     """
-    apply, strengths = KINDS[kind]
-    return _to_bytes(apply(image.astype(np.float32), strengths[severity - 1], place))
+    apply, strengths = KINDS[corruption.kind]
+    return _to_bytes(apply(image.astype(np.float32), strengths[corruption.severity - 1], place))
 
 
 @dataclass(frozen=True)
-class Degraded:
-    """A pixel grid seen through a degradation; safe to read from many threads if ``grid`` is."""
+class CorruptedGrid:
+    """A pixel grid of the image called ``image``, corrupted; safe to read from many threads if ``grid`` is."""
 
     grid: PixelGrid
-    kind: str
-    severity: int
+    corruption: Corruption
     seed: int
     image: str
 
@@ -191,15 +189,15 @@ class Degraded:
         return self.grid.width
 
     def read(self, tile: Tile) -> tuple[Image, NDArray[np.bool_]]:
-        """Degraded RGB pixels (h, w, 3) and which of them are valid (h, w); others stay as they are."""
+        """Corrupted RGB pixels (h, w, 3) and which of them are valid (h, w); others stay as they are."""
         row, height = _widen(tile.row, tile.height, self.height)
         col, width = _widen(tile.col, tile.width, self.width)
         image, valid = self.grid.read(Tile(row, col, height, width))
-        degraded = degrade(image, self.kind, self.severity, Place(self.seed, self.image, row, col))
-        degraded[~valid] = image[~valid]
+        corrupted = corrupt(image, self.corruption, Place(self.seed, self.image, row, col))
+        corrupted[~valid] = image[~valid]
         top, left = tile.row - row, tile.col - col
         inner = np.s_[top : top + tile.height, left : left + tile.width]
-        return degraded[inner], valid[inner]
+        return corrupted[inner], valid[inner]
 
 
 def _widen(start: int, length: int, limit: int) -> tuple[int, int]:

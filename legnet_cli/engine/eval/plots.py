@@ -95,7 +95,7 @@ def plot_histograms(measured: EvalMetrics, path: Path) -> None:
 
 
 def plot_robustness(robustness: Robustness, path: Path) -> None:
-    """MAP50 against severity, a line for each degradation."""
+    """MAP50 against severity, a line for each corruption."""
     figure, axes = _figure(7.6, 4.4)
     clean = float(robustness.clean[0, 0])
     for number, (kind, values) in enumerate(robustness.map50.items()):

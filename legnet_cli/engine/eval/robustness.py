@@ -19,7 +19,7 @@ PASSES = len(KINDS) * len(SEVERITIES)
 
 @dataclass(frozen=True)
 class Robustness:
-    """Mean average precision on plain and on degraded images.
+    """Mean average precision on plain and on corrupted images.
 
     Attributes:
         clean: (metrics, thresholds) on plain images.
@@ -67,7 +67,7 @@ def _columns(rows: list[dict[str, float | None]]) -> dict[str, list[float | None
 def measure_robustness(
     predict: Callable[[Corruption], Predictions], measured: EvalMetrics, *, inclusive: bool = False
 ) -> Robustness:
-    """Measure a detector on every degradation at every severity.
+    """Measure a detector under every corruption at every severity.
 
     Args:
         predict: predictions on the corrupted images.

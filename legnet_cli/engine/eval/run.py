@@ -50,7 +50,7 @@ class EvalResult:
     Attributes:
         metrics: as in ``metrics.json``.
         measured: the same with every curve and verdict.
-        robustness: on degraded images, if asked for.
+        robustness: on corrupted images, if asked for.
         out: folder of the report.
         submission: the zip, if asked for.
         seconds: what it took.
@@ -122,7 +122,7 @@ def _search(
     on_progress: Callable[[SearchProgress], None],
     on_download: Callable[[int, int | None], None],
 ) -> tuple[ImagePredictions, EvalMetrics, Robustness | None]:
-    """Search the images with the model, then on request their degraded versions."""
+    """Search the images with the model, then on request their corrupted versions."""
     assert config.weights is not None
     detector = load_detector(
         config.weights,

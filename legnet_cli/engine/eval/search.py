@@ -1,4 +1,4 @@
-"""Search the images of a ground truth with a detector, plain or degraded, and put tiles together again."""
+"""Search the images of a ground truth with a detector, plain or corrupted, and put tiles together again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors.loader import Detector
-from legnet_cli.engine.eval.corruptions import Corruption, Degraded
+from legnet_cli.engine.eval.corruptions import CorruptedGrid, Corruption
 from legnet_cli.engine.eval.predictions import ImagePredictions, merge_named
 from legnet_cli.engine.eval.truth import EvalSet, Frame
 from legnet_cli.engine.predict.scan import PixelGrid, scan
@@ -31,8 +31,8 @@ class SearchPlan:
         tile, overlap: pixels.
         bands, stretch: as of ``Scene.open``.
         batch: tiles at once.
-        workers: threads that read and degrade.
-        seed: of the degradations.
+        workers: threads that read and corrupt.
+        seed: of the corruptions.
     """
 
     tile: int
@@ -82,14 +82,14 @@ class _ImageStack:
         frame = self._frames[index]
         window = Tile(row, tile.col, tile.height, tile.width)
         if self._scene is not None:
-            return self._degraded(self._scene, frame).read(window)
+            return self._corrupted(self._scene, frame).read(window)
         with _open(frame, self._plan) as scene:
-            return self._degraded(scene, frame).read(window)
+            return self._corrupted(scene, frame).read(window)
 
-    def _degraded(self, scene: Scene, frame: Frame) -> PixelGrid:
+    def _corrupted(self, scene: Scene, frame: Frame) -> PixelGrid:
         if self._corruption is None:
             return scene
-        return Degraded(scene, self._corruption.kind, self._corruption.severity, self._plan.seed, frame.labels.stem)
+        return CorruptedGrid(scene, self._corruption, self._plan.seed, frame.labels.stem)
 
     def split(self, found: Detections) -> list[Detections]:
         """The detections of each frame, in pixels of it."""
