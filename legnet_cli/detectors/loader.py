@@ -3,50 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from legnet_cli.boxes import Detections
+from legnet_cli.detectors.devices import Precision, choose_device, choose_precision
 from legnet_cli.detectors.engines import (
     ONNXRUNTIME,
     OPENVINO,
     TORCH,
     check_engine,
     engine_of,
-    kept_export,
     needs_export,
     prepare_compiling,
 )
-from legnet_cli.detectors.exported import is_exported, onnx_providers, open_exported
-from legnet_cli.detectors.fast.cpu import fast_products, slow_bf16
-from legnet_cli.detectors.stages import StageObserver
+from legnet_cli.detectors.export.cache import kept_export
+from legnet_cli.detectors.fast.cpu import slow_bf16
+from legnet_cli.detectors.metadata import is_exported
+from legnet_cli.detectors.networks import Network, build_network
+from legnet_cli.detectors.runtimes import onnx_providers, open_exported
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard, read_checkpoint
-from legnet_cli.detectors.weights.fetch import WEIGHTS, Progress, fetch, sha256
-from legnet_cli.detectors.weights.recipes import BACKBONES, DETECTORS, get_recipe, model_config
+from legnet_cli.detectors.weights.fetch import WEIGHTS, DownloadProgress, fetch, sha256
+from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.errors import CheckpointError, ConfigError, DependencyError
 
 logger = logging.getLogger(__name__)
-
-Precision = Literal["fp32", "bf16", "fp16"]
-PRECISIONS: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class Network(Protocol):
-    """What a detector runs, as far as those see into it who measure it."""
-
-    def observed(self, observer: StageObserver) -> AbstractContextManager[None]:
-        """Report the stages of each search to ``observer`` inside a ``with`` body; one may hold another."""
-
-    def layers(self) -> dict[str, nn.Module]:
-        """Convolutions and linear layers by name."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +89,7 @@ def load_detector(
     compile: bool = False,
     score_threshold: float = 0.05,
     max_detections: int = 2000,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> Detector:
     """Load weights and the detector they are of.
 
@@ -131,7 +118,7 @@ def load_detector(
             flag = f"--precision {precision}" if precision != "auto" else "--compile"
             raise ConfigError(f"{flag}: {weights} is fixed as it was exported: leave the flag out")
         path = fetch(weights, progress)
-        return _exported(path, place, recipe, classes, score_threshold, max_detections, device, engine)
+        return _open_file(path, place, recipe, classes, score_threshold, max_detections, device, engine)
     chosen = choose_precision(precision, place)
     if compile:
         prepare_compiling()
@@ -142,7 +129,7 @@ def load_detector(
             if engine == ONNXRUNTIME:
                 onnx_providers(place, chosen=device != "auto")  # refused before the export, not after it
             path = kept_export(checkpoint, sha256(fetch(weights)), str(weights), score_threshold, max_detections)
-            return _exported(path, place, None, None, score_threshold, max_detections, device, engine)
+            return _open_file(path, place, None, None, score_threshold, max_detections, device, engine)
         return build_detector(
             checkpoint,
             place,
@@ -156,7 +143,7 @@ def load_detector(
 
 
 def load_checkpoint(
-    weights: str | Path, classes: Sequence[str] | None = None, progress: Progress | None = None
+    weights: str | Path, classes: Sequence[str] | None = None, progress: DownloadProgress | None = None
 ) -> Checkpoint:
     """Tensors and card of weights; arguments and errors as of :func:`load_detector`."""
     published = WEIGHTS.get(str(weights))
@@ -170,11 +157,14 @@ def load_checkpoint(
 
 
 def _check_recipe(weights: str | Path, card: ModelCard, recipe: str | None) -> None:
-    if recipe is not None and _network_name(recipe) != _network_name(card.recipe):
+    if recipe is None:
+        return
+    wanted, found = (get_recipe(name) for name in (recipe, card.recipe))
+    if (wanted.detector, wanted.backbone) != (found.detector, found.backbone):
         raise CheckpointError(f"{weights}: weights of {card.recipe}, not of {recipe}")
 
 
-def _exported(
+def _open_file(
     path: Path,
     place: torch.device,
     recipe: str | None,
@@ -189,7 +179,7 @@ def _exported(
     _check_recipe(path, model.card, recipe)
     if classes and len(classes) != len(model.card.classes):
         known = len(model.card.classes)
-        raise CheckpointError(f"{path}: it tells {known} classes apart, but {len(classes)} class names were given")
+        raise CheckpointError(f"{path}: has {known} classes, but {len(classes)} names were given")
     if score_threshold < model.facts.score_threshold:
         lowest = model.facts.score_threshold
         logger.warning("%s gives no box under its own threshold %g: export with a lower one", path, lowest)
@@ -214,116 +204,16 @@ def build_detector(
 
     Raises:
         CheckpointError: if names or shapes of the tensors do not fit the recipe.
+        DependencyError: if the detector needs mmrotate and that is absent.
     """
     if precision == "bf16" and device.type == "cpu" and slow_bf16():
         logger.warning("--precision bf16: this CPU computes it more slowly than fp32: leave the flag out for speed")
-    options = {"compile": compile, "score_threshold": score_threshold, "max_detections": max_detections}
-    search, network = _network(checkpoint, device, precision, options)
-    return Detector(checkpoint.card, device, precision, search, network)
-
-
-def choose_device(name: str, engine: str = TORCH) -> torch.device:
-    """The device called ``name``; ``auto`` is CUDA where there is one and the engine runs on it, else the CPU.
-
-    Raises:
-        ConfigError: if there is no such kind of device.
-        DependencyError: if this PyTorch does not see it.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() and engine != OPENVINO else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise ConfigError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps")
-    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[device.type]
-    if present == 0:
-        kind = {"cuda": "CUDA GPU", "mps": "Apple GPU"}[device.type]
-        raise DependencyError(f"--device {name}: this PyTorch sees no {kind}; use --device cpu or run legnet doctor")
-    if (device.index or 0) >= present:
-        raise DependencyError(f"--device {name}: this PyTorch sees {present}, counted from 0; run legnet doctor")
-    return device
-
-
-def choose_precision(name: str, device: torch.device) -> Precision:
-    """fp32, bf16 or fp16 for ``name``, which may be ``auto``.
-
-    ``auto`` is fp32 everywhere: it keeps every box of the reference implementation. Halves are the user's choice: on
-    the reference's test networks bf16 kept 35 to 82 % of the boxes within 0.95 IoU and 0.01 in score, although boxes
-    are decoded in float32 at any precision. On GPUs with TF32, convolutions use it in fp32 (PyTorch's default).
-
-    Raises:
-        ConfigError: if there is no such precision, or not on ``device``.
-    """
-    if name == "auto":
-        return "fp32"
-    chosen = next((known for known in PRECISIONS if known == name), None)
-    if chosen is None:
-        raise ConfigError(f"--precision {name}: choose auto, {', '.join(PRECISIONS)}")
-    if chosen == "fp16" and device.type == "cpu":
-        raise ConfigError("--precision fp16 needs a GPU: use bf16 or fp32 on the CPU")
-    return chosen
-
-
-def _network_name(recipe: str) -> str:
-    return get_recipe(recipe).name.partition("@")[0]
-
-
-def _network(
-    checkpoint: Checkpoint, device: torch.device, precision: Precision, options: dict[str, Any]
-) -> tuple[Callable[[Tensor], list[Detections]], Network]:
-    """The quickest way to run the detector of ``checkpoint``, and what runs."""
-    config = network_config(checkpoint.card)
-    if not is_fast(checkpoint.card):
-        from legnet_cli.detectors.mmrotate.build import MMRotateDetector
-
-        dtype = PRECISIONS[precision]
-        slow = MMRotateDetector(config, checkpoint.state, device=device, dtype=dtype, **options)
-        return slow.detect, slow
-    # needs neither mmdet nor mmrotate, which take seconds to import
-    from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
-
-    network = OrientedRCNN(config, checkpoint.state, device=device, precision=precision, **options)
-
-    if device.type == "cpu" and precision == "fp32" and not options["compile"] and fast_products():
-        network.use_winograd()
-
-    def search(images: Tensor) -> list[Detections]:
-        return [
-            Detections(boxes.double().cpu().numpy(), scores.float().cpu().numpy(), labels.long().cpu().numpy())
-            for boxes, scores, labels in network.detect(images)
-        ]
-
-    return search, network
-
-
-def network_config(card: ModelCard) -> dict[str, Any]:
-    """mmrotate's model dict of the network that ``card`` describes."""
-    return card.model or model_config(get_recipe(card.recipe), len(card.classes))
-
-
-def is_fast(card: ModelCard) -> bool:
-    """Whether the network is one that ``OrientedRCNN`` runs: a card's model may have other heads."""
-    return network_config(card)["type"] == "OrientedRCNN" and stock_detector(card) is not None
-
-
-def stock_detector(card: ModelCard) -> str | None:
-    """Which of ``recipes.DETECTORS`` the network is: its model may differ from a recipe's in numbers alone."""
-    if card.model is None:
-        return get_recipe(card.recipe).detector
-    kind = card.model["backbone"]["type"]
-    size = next((b for b in BACKBONES.values() if b.kind == kind), None)
-    if size is None:
-        return None
-    shape = _shape(card.model)
-    return next((d for d in DETECTORS if _shape(model_config(get_recipe(f"{d}/{size.name}"), 1)) == shape), None)
-
-
-def _shape(node: Any) -> Any:  # noqa: ANN401
-    """``node`` without its numbers."""
-    if isinstance(node, Mapping):
-        return {key: _shape(value) for key, value in node.items()}
-    if isinstance(node, (list, tuple)):
-        return [_shape(value) for value in node] if any(isinstance(v, (Mapping, str)) for v in node) else []
-    return node if isinstance(node, (str, bool)) else None
+    network = build_network(
+        checkpoint,
+        device,
+        precision,
+        compile=compile,
+        score_threshold=score_threshold,
+        max_detections=max_detections,
+    )
+    return Detector(checkpoint.card, device, precision, network.detect, network)

@@ -28,7 +28,7 @@ _ROUNDS = 32
 _SLACK = 1e-6
 
 # From aligned pairs (k,), (k,) of box indices, the better box first, those that overlap too much.
-Filter = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+PairTest = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 
 @torch.no_grad()
@@ -146,7 +146,7 @@ def _ranking(boxes: Tensor, scores: Tensor, threshold: float, labels: Tensor | N
     return order, group, len(values)
 
 
-def _greedy(bounds: Tensor, solid: Tensor, group: Tensor, groups: int, too_close: Filter) -> Tensor:
+def _greedy(bounds: Tensor, solid: Tensor, group: Tensor, groups: int, too_close: PairTest) -> Tensor:
     """Which boxes are kept (n,), of boxes in order of falling score.
 
     Args:

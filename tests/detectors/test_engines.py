@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from legnet_cli.detectors import engines, exported
+from legnet_cli.detectors import engines, runtimes
 from legnet_cli.detectors.engines import check_engine
 from legnet_cli.detectors.export.file import export_file
-from legnet_cli.detectors.export.options import ExportOptions
-from legnet_cli.detectors.loader import choose_device, load_checkpoint, load_detector
+from legnet_cli.detectors.loader import load_checkpoint, load_detector
+from legnet_cli.detectors.metadata import ExportOptions
 from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.engine.export.parity import STRICT, measure_parity
 from legnet_cli.engine.sample_tiles import synthetic_tile
@@ -52,38 +50,12 @@ def test_lower_threshold_of_the_file_is_not_seen(cache):
     assert other.scores.min() > 0.4
 
 
-def test_without_a_device_of_choice_openvino_is_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device("auto", "openvino") == CPU
-
-
 def test_a_device_that_the_runtime_lacks_is_refused_before_the_export(monkeypatch, tmp_path):
     monkeypatch.setenv("LEGNET_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(DependencyError, match="--device cuda: this ONNX Runtime has no provider for it"):
         load_detector(EMBEDDED, device="cuda", engine="onnxruntime")
     assert not list(tmp_path.iterdir())
-
-
-def test_is_exported_once_for_each_setting(cache, caplog):
-    caplog.set_level(logging.INFO)
-
-    def load(engine, score):
-        return load_detector(EMBEDDED, engine=engine, score_threshold=score, max_detections=7)
-
-    with ThreadPoolExecutor(2) as pool:  # both at once
-        list(pool.map(lambda _: load("onnxruntime", 0.3), range(2)))
-    (kept,) = [record.args[1] for record in caplog.records if "once, to" in record.message]
-    assert kept.parent == cache
-    caplog.clear()
-    before = kept.stat().st_mtime_ns
-    load("openvino", 0.3)
-    assert (caplog.text, kept.stat().st_mtime_ns) == ("", before)
-    load("onnxruntime", 0.4)  # the same file serves
-    assert caplog.text == ""
-    load("onnxruntime", 0.1)
-    assert len([record for record in caplog.records if record.args[1] != kept]) == 1
-    assert not list(cache.glob(".legnet-*"))
 
 
 def test_an_onnx_file_runs_on_openvino(tmp_path):
@@ -118,16 +90,9 @@ def test_missing_package_is_named(monkeypatch):
     def absent(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(exported.importlib, "import_module", absent)
+    monkeypatch.setattr(runtimes.importlib, "import_module", absent)
     with pytest.raises(DependencyError, match=re.escape(f"the package onnx is absent: run `{install_line('export')}`")):
         check_engine("openvino", "a.pth", precision="auto", compile=False, device=CPU)
-
-
-def test_weights_of_other_networks_are_refused(cache, monkeypatch):
-    checkpoint = load_checkpoint(EMBEDDED)
-    checkpoint.card.__dict__["model"] = {"type": "CascadeRCNN", "backbone": {"type": "ResNet"}}
-    with pytest.raises(ConfigError, match=r"a.pth: CascadeRCNN cannot be exported"):
-        engines.kept_export(checkpoint, "1", "a.pth", 0.05, 10)
 
 
 def test_compiling_needs_a_compiler_and_keeps_its_work(monkeypatch, tmp_path):

@@ -12,19 +12,12 @@ import torch
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors import loader
 from legnet_cli.detectors.fast import cpu
-from legnet_cli.detectors.loader import (
-    Detector,
-    build_detector,
-    choose_device,
-    choose_precision,
-    load_checkpoint,
-    load_detector,
-)
+from legnet_cli.detectors.loader import Detector, build_detector, load_checkpoint, load_detector
 from legnet_cli.detectors.mmrotate.build import build_mmrotate
 from legnet_cli.detectors.weights.checkpoint import ModelCard, save_checkpoint
 from legnet_cli.detectors.weights.fetch import EMBEDDED, WEIGHTS, WeightFile
 from legnet_cli.detectors.weights.recipes import get_recipe, model_config
-from legnet_cli.errors import CheckpointError, ConfigError, DependencyError
+from legnet_cli.errors import CheckpointError, DependencyError
 
 CLASSES = ("ship", "plane", "car")
 CPU = torch.device("cpu")
@@ -111,48 +104,6 @@ def test_tensors_that_do_not_fit_are_named_with_the_file(folder: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("name", "gpus", "result"),
-    [
-        ("auto", 0, "cpu"),
-        ("auto", 1, "cuda"),
-        ("cpu", 0, "cpu"),
-        ("cuda", 1, "cuda"),
-        ("cuda:1", 2, "cuda:1"),
-        ("cuda", 0, "--device cuda: this PyTorch sees no CUDA GPU; use --device cpu or run legnet doctor"),
-        ("cuda:2", 2, "--device cuda:2: this PyTorch sees 2, counted from 0"),
-        ("mps", 0, "--device mps: this PyTorch sees no Apple GPU"),
-        ("gpu", 0, "--device gpu: choose auto, cpu, cuda, cuda:N or mps"),
-        ("meta", 0, "--device meta: choose auto, cpu, cuda, cuda:N or mps"),
-        ("", 0, "--device : choose auto"),
-    ],
-)
-def test_devices(monkeypatch: pytest.MonkeyPatch, name: str, gpus: int, result: str) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    if not result.startswith("--"):
-        assert str(choose_device(name)) == result
-        return
-    with pytest.raises(ConfigError if "choose" in result else DependencyError) as caught:
-        choose_device(name)
-    assert str(caught.value).startswith(result)
-
-
-@pytest.mark.parametrize(
-    ("name", "device", "result"),
-    [
-        ("auto", "cpu", "fp32"),
-        ("auto", "cuda", "fp32"),
-        ("auto", "mps", "fp32"),
-        ("bf16", "cpu", "bf16"),
-        ("fp16", "cuda", "fp16"),
-    ],
-)
-def test_precisions(name: str, device: str, result: str) -> None:
-    assert choose_precision(name, torch.device(device)) == result
-
-
-@pytest.mark.parametrize(
     ("facts", "slow"),
     [
         ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16", True),
@@ -167,12 +118,6 @@ def test_bf16_where_it_is_slow_is_warned_of(monkeypatch, caplog, facts, slow):
     monkeypatch.setattr(cpu, "_facts", lambda: facts)
     build_detector(load_checkpoint(EMBEDDED), torch.device("cpu"), "bf16")
     assert ("more slowly than fp32" in caplog.text) == slow
-
-
-@pytest.mark.parametrize(("name", "message"), [("fp16", "needs a GPU"), ("int8", "choose auto, fp32, bf16, fp16")])
-def test_precisions_that_do_not_go(name: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        choose_precision(name, CPU)
 
 
 def test_oriented_rcnn_needs_no_mmrotate(folder: Path) -> None:

@@ -19,8 +19,9 @@ from legnet_cli.backbones._layers import EdgeGuidedAttention
 from legnet_cli.backbones.unravelnet import MediumRangeAttention, PointAttention
 from legnet_cli.detectors.export.onnx_builder import OPSET
 from legnet_cli.detectors.fast.fold import fold_after
-from legnet_cli.detectors.fast.oriented_rcnn import MEAN, STRIDE, OrientedRCNN
-from legnet_cli.detectors.fast.parts import MergedLevel
+from legnet_cli.detectors.fast.modules import MergedLevel
+from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
+from legnet_cli.detectors.weights.recipes import MEAN, STRIDE
 
 _INT8_PRODUCTS = 256  # of a filter: 3 × 3 windows of 29 channels and more
 

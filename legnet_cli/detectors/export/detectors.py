@@ -13,9 +13,9 @@ from legnet_cli.detectors.export.dense import OrientedDense
 from legnet_cli.detectors.export.graph import DetectorGraph
 from legnet_cli.detectors.export.heads import ONE_STAGE, ProposalDense
 from legnet_cli.detectors.export.one_stage import OneStageGraph
-from legnet_cli.detectors.export.options import ExportOptions
 from legnet_cli.detectors.export.two_stage import TwoStageGraph
 from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
+from legnet_cli.detectors.metadata import ExportOptions
 from legnet_cli.detectors.mmrotate.build import MMRotateDetector
 from legnet_cli.detectors.weights.checkpoint import State
 
@@ -36,12 +36,11 @@ def detector_graph(
         options: what the file is fixed to.
         tiles: RGB images (H, W, 3) that set the ranges of box heads in int8.
     """
-    half, int8 = options.precision == "fp16", options.precision == "int8"
-    dtype = torch.float16 if half else torch.float32
+    int8, dtype = options.precision == "int8", torch.float16 if options.precision == "fp16" else torch.float32
     if detector in ONE_STAGE:
         return OneStageGraph(config, ONE_STAGE[detector](config, state, dtype), options)
     if detector == "oriented-rcnn":
-        network = OrientedRCNN(config, state, device="cpu", precision="fp16" if half else "fp32")
+        network = OrientedRCNN(config, state, device="cpu", dtype=dtype)
         ranges = input_ranges(network, tiles) if int8 else []
         return TwoStageGraph(config, OrientedDense(network), [network.roi_head.bbox_head], options, ranges)
     ranges = input_ranges(MMRotateDetector(config, state, device=torch.device("cpu")), tiles) if int8 else []

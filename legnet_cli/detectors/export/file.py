@@ -14,9 +14,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from legnet_cli.detectors.export.options import PRECISIONS, ExportOptions
-from legnet_cli.detectors.exported import FORMATS, LEAST_SIDE, METADATA_FILE, RT_INFO, ExportFacts, require, to_metadata
-from legnet_cli.detectors.loader import network_config, stock_detector
+from legnet_cli.detectors.metadata import (
+    EXPORT_FORMATS,
+    FILE_PRECISIONS,
+    LEAST_SIDE,
+    METADATA_FILE,
+    RT_INFO,
+    ExportFacts,
+    ExportOptions,
+    to_metadata,
+)
+from legnet_cli.detectors.networks import network_config, stock_detector
+from legnet_cli.detectors.runtimes import require
 from legnet_cli.detectors.weights.checkpoint import Checkpoint
 from legnet_cli.detectors.weights.recipes import DETECTORS, TITLES
 from legnet_cli.errors import ConfigError, DependencyError
@@ -24,7 +33,7 @@ from legnet_cli.errors import ConfigError, DependencyError
 if TYPE_CHECKING:
     import onnx
 
-EXPORTED = tuple(DETECTORS)
+EXPORTABLE = tuple(DETECTORS)
 PROGRAMS = ("oriented-rcnn", "rotated-fcos", "s2anet", "r3det")  # those that .pt2 is for
 _PACKAGES = {".onnx": ("onnx", "onnxruntime"), ".xml": ("onnx", "onnxruntime", "openvino"), ".pt2": ()}
 
@@ -37,8 +46,8 @@ def check_export(path: Path, options: ExportOptions) -> None:
         DependencyError: if a package is absent.
     """
     suffix = path.suffix.lower()
-    if options.precision not in PRECISIONS:
-        raise ConfigError(f"--precision {options.precision}: choose {', '.join(PRECISIONS)}")
+    if options.precision not in FILE_PRECISIONS:
+        raise ConfigError(f"--precision {options.precision}: choose {', '.join(FILE_PRECISIONS)}")
     if suffix == ".pt2" and (options.precision != "fp32" or options.simplify):
         flag = "--simplify" if options.simplify else f"--precision {options.precision}"
         raise ConfigError(f"{flag}: a .pt2 is stored in fp32 as it is: leave the flag out, or export to .onnx")
@@ -54,13 +63,13 @@ def check_network(checkpoint: Checkpoint, weights: str, path: Path) -> None:
     """
     card = checkpoint.card
     detector = stock_detector(card)
-    if detector not in EXPORTED:
-        *names, last = (TITLES[name] for name in EXPORTED)
+    if detector not in EXPORTABLE:
+        *names, last = (TITLES[name] for name in EXPORTABLE)
         ours = f"{', '.join(names)} and {last}"
         name = card.model["type"] if card.model else card.recipe
         raise ConfigError(f"{weights}: {name} cannot be exported: only {ours} can, as in the recipes")
     if path.suffix.lower() == ".pt2" and detector not in PROGRAMS:
-        title, suffixes = TITLES[detector], " or ".join(suffix for suffix in FORMATS if suffix != ".pt2")
+        title, suffixes = TITLES[detector], " or ".join(suffix for suffix in EXPORT_FORMATS if suffix != ".pt2")
         raise ConfigError(f"{path}: {title} is not exported to .pt2: give --out with {suffixes}")
 
 
@@ -71,10 +80,10 @@ def export_file(
     source_sha256: str,
     tiles: Sequence[NDArray[np.uint8]] = (),
 ) -> ExportFacts:
-    """Write the detector to ``path``, whose suffix chooses the format (``exported.FORMATS``).
+    """Write the detector to ``path``, whose suffix chooses the format (``EXPORT_FORMATS``).
 
     Args:
-        checkpoint: the weights, of one of the detectors ``EXPORTED``.
+        checkpoint: the weights, of one of the detectors ``EXPORTABLE``.
         path: a place that nobody else sees: the file may be half written after an error.
         options: what the file is fixed to.
         source_sha256: of the weight file.
@@ -92,7 +101,7 @@ def export_file(
     elif suffix == ".onnx":
         _save_onnx(_onnx_model(checkpoint, config, options, metadata, tiles), path, simplify=options.simplify)
     else:
-        assert suffix in FORMATS
+        assert suffix in EXPORT_FORMATS
         _write_openvino(_onnx_model(checkpoint, config, options, metadata, tiles), path, metadata, options)
     return facts
 

@@ -1,6 +1,6 @@
 """A detector as one ONNX graph: uint8 RGB images in, boxes out, standard operators only.
 
-The convolutions are exported by PyTorch (:mod:`export_dense`); everything after them is written operator by operator,
+The convolutions are exported by PyTorch (``dense``); everything after them is written operator by operator,
 for PyTorch's exporters know neither rotated boxes nor lists whose length depends on the image.
 
 Input ``images`` uint8 (B, H, W, 3); outputs ``boxes`` (n, 5) float32 ``cx, cy, w, h, angle`` (pixels and radians,
@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from legnet_cli.detectors.export.boxes import RotatedNms
+from legnet_cli.detectors.export.box_operators import RotatedNms
 from legnet_cli.detectors.export.dense import Dense
 from legnet_cli.detectors.export.onnx_builder import Graph, Value
-from legnet_cli.detectors.export.options import ExportOptions
-from legnet_cli.detectors.fast.oriented_rcnn import MEAN, STRIDE
+from legnet_cli.detectors.metadata import ExportOptions
+from legnet_cli.detectors.weights.recipes import MEAN, STRIDE
 
 
 class DetectorGraph:

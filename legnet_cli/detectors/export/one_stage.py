@@ -1,11 +1,11 @@
 """Detectors with one box a pixel as an ONNX graph, from the maps of their convolutions to boxes.
 
-That is Rotated FCOS, S²ANet and R³Det: what sets them apart is in their dense parts (:mod:`export_heads`).
+That is Rotated FCOS, S²ANet and R³Det: what sets them apart is in their dense parts (``heads``).
 """
 
 from __future__ import annotations
 
-from legnet_cli.detectors.export.boxes import clip_centres, to_le90
+from legnet_cli.detectors.export.box_operators import clip_centres, to_le90
 from legnet_cli.detectors.export.dense import level_names
 from legnet_cli.detectors.export.graph import DetectorGraph
 from legnet_cli.detectors.export.heads import OneStageDense

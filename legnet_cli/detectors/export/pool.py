@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from legnet_cli.detectors.export.boxes import positions, zeros
+from legnet_cli.detectors.export.box_operators import positions, zeros
 from legnet_cli.detectors.export.onnx_builder import Value
 from legnet_cli.ops.roi_align import unit_samples
 
@@ -97,7 +97,7 @@ def pool_rotated(
 
 
 def _level(width: Value, height: Value, rules: Mapping[str, Any]) -> Value:
-    """The level (r,), a float, that boxes are pooled from: ``_rcnn.pyramid_level``."""
+    """The level (r,), a float, that boxes are pooled from, as ``fast.decoding.pyramid_level``."""
     size: Value = (width * height).op("Sqrt") * (1 / rules.get("finest_scale", 56))
     level = ((size + 1e-6).op("Log") * (1 / math.log(2))).op("Floor")
     return level.clip(0.0, float(len(rules["featmap_strides"]) - 1))

@@ -19,18 +19,20 @@ from torch.nn import functional
 
 from legnet_cli.detectors.export.dense import Dense, OrientedDense
 from legnet_cli.detectors.export.heads import ONE_STAGE, OneStageDense
-from legnet_cli.detectors.export.options import ExportOptions
-from legnet_cli.detectors.fast.oriented_rcnn import MEAN, STRIDE, OrientedRCNN, scaled
-from legnet_cli.detectors.fast.parts import (
+from legnet_cli.detectors.fast.decoding import (
     anchor_boxes,
     bounds,
     decode_box_offsets,
     decode_midpoint_offsets,
     le90,
     pyramid_level,
+    scale_offsets,
 )
-from legnet_cli.detectors.loader import network_config, stock_detector
+from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
+from legnet_cli.detectors.metadata import ExportOptions
+from legnet_cli.detectors.networks import network_config, stock_detector
 from legnet_cli.detectors.weights.checkpoint import Checkpoint
+from legnet_cli.detectors.weights.recipes import MEAN, STRIDE
 from legnet_cli.ops.iou import Rectangles, overlap_at_once
 from legnet_cli.ops.nms import reach_of
 from legnet_cli.ops.roi_align import unit_samples
@@ -79,7 +81,7 @@ class Program(nn.Module):
 
 
 class OneStageProgram(Program):
-    """A detector with one box a pixel: see :mod:`export_one_stage`."""
+    """A detector with one box a pixel: see ``heads``."""
 
     dense: OneStageDense
 
@@ -133,7 +135,7 @@ class OrientedProgram(Program):
         rois, image = self.propose(maps[count : 2 * count], maps[2 * count :])
         scores, offsets = self.classify(self.pool(maps[:count], rois, image))
         head = self.cfg["roi_head"]["bbox_head"]
-        boxes = decode_box_offsets(rois, scaled(offsets, head["bbox_coder"]), height, width)
+        boxes = decode_box_offsets(rois, scale_offsets(offsets, head["bbox_coder"]), height, width)
         roi, label = (scores > self.options.score_threshold).nonzero().unbind(1)
         return self.select(boxes[roi], image[roi], scores[roi, label], label, head["num_classes"], batch)
 
@@ -151,7 +153,7 @@ class OrientedProgram(Program):
             rows = moves.permute(0, 2, 3, 1).reshape(batch, -1, 6)
             rows = rows.gather(1, index[..., None].expand(-1, -1, 6))
             centre, size = anchor_boxes(index, width, grid["strides"][level], grid["scales"], grid["ratios"])
-            decoded = decode_midpoint_offsets(centre, size, scaled(rows, self.cfg["rpn_head"]["bbox_coder"]))
+            decoded = decode_midpoint_offsets(centre, size, scale_offsets(rows, self.cfg["rpn_head"]["bbox_coder"]))
             fits = (decoded[..., 2:4] >= rules["min_bbox_size"]).all(-1)
             keep = _suppress_upright(bounds(decoded), rules["nms"]["iou_threshold"])
             scores.append(torch.where(keep & fits, best, -torch.inf))

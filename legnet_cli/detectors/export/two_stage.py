@@ -1,4 +1,4 @@
-"""Detectors with proposals as an ONNX graph, from the maps of their convolutions to boxes (see :mod:`export_graph`).
+"""Detectors with proposals as an ONNX graph, from the maps of their convolutions to boxes (see ``graph``).
 
 That is Oriented R-CNN, whose proposals are rotated, Rotated Faster R-CNN, whose proposals are upright, and RoI
 Transformer, which turns upright ones and looks again.
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from legnet_cli.detectors.export.boxes import (
+from legnet_cli.detectors.export.box_operators import (
     anchors,
     bounds,
     clip_centres,
@@ -25,8 +25,8 @@ from legnet_cli.detectors.export.boxes import (
 from legnet_cli.detectors.export.dense import Dense, level_names
 from legnet_cli.detectors.export.graph import DetectorGraph
 from legnet_cli.detectors.export.onnx_builder import Value
-from legnet_cli.detectors.export.options import ExportOptions
 from legnet_cli.detectors.export.pool import pool_rotated, pool_upright
+from legnet_cli.detectors.metadata import ExportOptions
 
 _NEVER = -1e30  # below every logit
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,33 +17,24 @@ from torch import Tensor, nn
 from legnet_cli.backbones._layers import Pyramid
 from legnet_cli.backbones.legnet import LEGNet
 from legnet_cli.backbones.unravelnet import UnravelNet
-from legnet_cli.detectors.fast.fold import fold_before, fold_norms, regroup, scale_input
-from legnet_cli.detectors.fast.parts import (
-    FPN,
-    BoxHead,
-    RoIHead,
-    RPNHead,
+from legnet_cli.boxes import Detections
+from legnet_cli.detectors.fast.decoding import (
     anchor_boxes,
     bounds,
     decode_box_offsets,
     decode_midpoint_offsets,
-    named_layers,
     pyramid_level,
+    scale_offsets,
 )
+from legnet_cli.detectors.fast.fold import fold_before, fold_norms, regroup, scale_input
+from legnet_cli.detectors.fast.modules import FPN, BoxHead, RoIHead, RPNHead, named_layers
 from legnet_cli.detectors.fast.winograd import replace_wide
 from legnet_cli.detectors.stages import StageObserver, observed_modules, unobserved
 from legnet_cli.detectors.weights.checkpoint import check_state
+from legnet_cli.detectors.weights.recipes import MEAN, STD, STRIDE
 from legnet_cli.ops.nms import nms, nms_rotated
 from legnet_cli.ops.roi_align import roi_align_rotated
 
-Precision = Literal["fp32", "bf16", "fp16"]
-Found = tuple[Tensor, Tensor, Tensor]
-"""Boxes (n, 5) float32 ``le90`` in pixels and radians, scores (n,) float32, labels (n,) int64; best first."""
-
-MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB, 0 to 255
-STD = (58.395, 57.12, 57.375)
-STRIDE = 32  # image sides are padded to a multiple of it
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BACKBONES: dict[str, Callable[..., Pyramid]] = {"LEGNet": LEGNet, "UnravelNet": UnravelNet}
 # boxes whose features are worked on at a time: on a CPU what the cache holds
 _CPU_BOXES, _DEVICE_BOXES = 512, 1 << 15
@@ -56,7 +47,7 @@ class OrientedRCNN(nn.Module):
         model_cfg: mmrotate model dict, as ``recipes.model_config`` gives it.
         state: all its weights, under mmrotate's names.
         device: where to run.
-        precision: of convolutions and linear layers.
+        dtype: of convolutions and linear layers.
         compile: compile the convolutions with ``torch.compile``.
         score_threshold: boxes score more than this.
         max_detections: most boxes per image.
@@ -71,7 +62,7 @@ class OrientedRCNN(nn.Module):
         state: Mapping[str, Tensor],
         *,
         device: torch.device | str,
-        precision: Precision = "fp32",
+        dtype: torch.dtype = torch.float32,
         compile: bool = False,
         score_threshold: float = 0.05,
         max_detections: int = 2000,
@@ -85,7 +76,7 @@ class OrientedRCNN(nn.Module):
         self.load_state_dict(state, strict=False)
         self.eval().requires_grad_(False)
         self._merge()
-        self.dtype = _DTYPES[precision]
+        self.dtype = dtype
         for part in (self.backbone, self.neck, self.rpn_head, self.roi_head.bbox_head.shared_fcs):
             part.to(self.dtype)
         self.to(device).to(memory_format=torch.channels_last)
@@ -120,8 +111,8 @@ class OrientedRCNN(nn.Module):
         replace_wide(self, {f"neck.fpn_convs.{level}.conv" for level in self.neck.merged})
 
     @torch.inference_mode()
-    def detect(self, images: Tensor) -> list[Found]:
-        """Boxes in each of a batch of uint8 RGB images (B, H, W, 3) of any H, W."""
+    def detect(self, images: Tensor) -> list[Detections]:
+        """Detections in each of a batch of uint8 RGB images (B, H, W, 3) of any H, W, best first."""
         height, width = images.shape[1:3]
         with self._stage("normalise"):
             x = self.prepare(images)
@@ -131,7 +122,11 @@ class OrientedRCNN(nn.Module):
         with self._stage("roi"):
             logits, offsets = self.classify(features, rois)
         with self._stage("nms"):
-            return self.select(rois, logits, offsets, len(images), height, width)
+            found = self.select(rois, logits, offsets, len(images), height, width)
+        return [
+            Detections(boxes.double().cpu().numpy(), scores.float().cpu().numpy(), labels.long().cpu().numpy())
+            for boxes, scores, labels in found
+        ]
 
     @contextmanager
     def observed(self, observer: StageObserver) -> Iterator[None]:
@@ -176,7 +171,7 @@ class OrientedRCNN(nn.Module):
             parts.append((logits, centre, size, offsets, torch.full_like(index, level)))
         logits, centre, size, offsets, levels = (torch.cat(part, 1) for part in zip(*parts, strict=True))
         coder = self.cfg["rpn_head"]["bbox_coder"]
-        boxes = decode_midpoint_offsets(centre, size, scaled(offsets, coder))
+        boxes = decode_midpoint_offsets(centre, size, scale_offsets(offsets, coder))
         image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(levels)
         rois = torch.cat([image[..., None].to(boxes.dtype), boxes], -1).flatten(0, 1)
         fits = (rois[:, 3:5] >= rules["min_bbox_size"]).all(1).nonzero()[:, 0]
@@ -205,10 +200,14 @@ class OrientedRCNN(nn.Module):
 
     def select(
         self, rois: Tensor, logits: Tensor, offsets: Tensor, images: int, height: int, width: int
-    ) -> list[Found]:
-        """Final boxes of each image of ``height`` × ``width``: decoded, thresholded, NMS class by class."""
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Final boxes of each image of ``height`` × ``width``: decoded, thresholded, then NMS class by class.
+
+        Returns:
+            Boxes (n, 5) float32 ``le90`` in pixels and radians, scores (n,) float32, labels (n,) int64; best first.
+        """
         head = self.cfg["roi_head"]["bbox_head"]
-        boxes = decode_box_offsets(rois[:, 1:], scaled(offsets, head["bbox_coder"]), height, width)
+        boxes = decode_box_offsets(rois[:, 1:], scale_offsets(offsets, head["bbox_coder"]), height, width)
         scores = logits.softmax(1)[:, :-1]
         roi, label = (scores > self.score_threshold).nonzero(as_tuple=True)
         boxes, scores, image = boxes[roi], scores[roi, label], rois[roi, 0].long()
@@ -216,11 +215,6 @@ class OrientedRCNN(nn.Module):
         keep = nms_rotated(boxes, scores, threshold, image * head["num_classes"] + label)
         parts = _best(keep, image[keep], images, self.max_detections)
         return [(boxes[part], scores[part], label[part]) for part in parts]
-
-
-def scaled(offsets: Tensor, coder: Mapping[str, Any]) -> Tensor:
-    """Offsets as trained, times the coder's deviations plus its means."""
-    return offsets * offsets.new_tensor(coder["target_stds"]) + offsets.new_tensor(coder["target_means"])
 
 
 def _best(ranked: Tensor, image: Tensor, images: int, limit: int) -> list[Tensor]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from legnet_cli.detectors.fast.oriented_rcnn import MEAN, STD
 from legnet_cli.detectors.mmrotate.door import import_mm, quiet
+from legnet_cli.detectors.weights.recipes import MEAN, STD
 from legnet_cli.errors import ConfigError
 
 

@@ -80,7 +80,7 @@ def _total(rows: Tensor, channels: int) -> Tensor:
     return rows.sum(0).view(-1, channels).sum(0)
 
 
-def quicken_norms(model: nn.Module) -> None:
+def replace_batch_norms(model: nn.Module) -> None:
     """Replace, in place, the batch norms of few channels; their tensors stay the same ones."""
     for name, norm in list(model.named_modules()):
         if type(norm) is nn.BatchNorm2d and norm.num_features < _FEW and norm.affine and norm.track_running_stats:

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from legnet_cli.boxes import Array, from_le90
-from legnet_cli.detectors.fast.oriented_rcnn import MEAN, STD
 from legnet_cli.detectors.mmrotate.build import build_mmrotate, prepare
 from legnet_cli.detectors.mmrotate.door import quiet
-from legnet_cli.detectors.mmrotate.norm import quicken_norms
+from legnet_cli.detectors.mmrotate.norm import replace_batch_norms
 from legnet_cli.detectors.weights.checkpoint import State
+from legnet_cli.detectors.weights.recipes import MEAN, STD
 from legnet_cli.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class TrainableDetector(nn.Module):
             raise ConfigError(f"mmrotate cannot build this model ({reason}): check its config and overrides") from None
         with quiet():
             self.detector.init_weights()
-        quicken_norms(self.detector)
+        replace_batch_norms(self.detector)
         self.detector.extract_feat = self._float_features(self.detector.extract_feat)
         for name, values in (("mean", MEAN), ("std", STD)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)

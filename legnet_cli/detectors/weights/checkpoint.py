@@ -94,8 +94,8 @@ def read_checkpoint(path: str | Path, classes: Sequence[str] | None = None) -> C
     if card is not None:
         _check_card(card, recipe, path)
     names = tuple(classes or (card.classes if card else _known_classes(meta, count, path)))
-    if len(names) != count or not all(isinstance(name, str) for name in names):
-        raise CheckpointError(f"{path}: it tells {count} classes apart, but {len(names)} class names were given")
+    if len(names) != count:
+        raise CheckpointError(f"{path}: has {count} classes, but {len(names)} names were given")
     if card is None:
         dataset = next((d for d in DATASETS.values() if set(d.classes) == set(names)), recipe.dataset)
         recipe = get_recipe(f"{recipe.name}@{dataset.name}")
@@ -114,7 +114,7 @@ def save_checkpoint(
         DataError: if the file cannot be written.
     """
     tensors = {}
-    for name, tensor in _tidy(state, Path(path)).items():
+    for name, tensor in tidy_state(state, path).items():
         stored = tensor.detach().cpu()
         if stored.is_floating_point():
             wide = bool((stored.abs() > torch.finfo(dtype).max).any())
@@ -134,7 +134,7 @@ def read_state(path: Path) -> tuple[State, dict[str, Any]]:
     """
     kind = _file_kind(path)
     content, meta = _read_safetensors(path) if kind == "safetensors" else _read_pickle(path)
-    state = _tidy(content, path)
+    state = tidy_state(content, path)
     if not state:
         raise CheckpointError(f"{path}: holds no tensors")
     # a sum shows NaN and infinity as well as a look at every value, ten times faster
@@ -142,6 +142,27 @@ def read_state(path: Path) -> tuple[State, dict[str, Any]]:
     if broken:
         raise CheckpointError(f"{path}: NaN or infinite values in {_some(broken)}: its training diverged")
     return state, meta
+
+
+def tidy_state(state: Mapping[str, Tensor], source: str | Path) -> State:
+    """``state`` as weight files hold it here: floats in float32, without what training adds.
+
+    That is wrappers' prefixes, batch counters, mmcv's EMA copies and tensors stored twice.
+
+    Raises:
+        CheckpointError: naming ``source``, if two tensors of one name differ.
+    """
+    while state and all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    tidy: State = {}
+    for name, tensor in state.items():
+        if name.endswith("num_batches_tracked") or re.match(r"ema_[^.]*$", name):
+            continue
+        name = re.sub(r"\.(LFEA|BGA)\.block\.", r".\1.conv2d.", name)
+        if name in tidy and not torch.equal(tidy[name], tensor.float()):
+            raise CheckpointError(f"{source}: holds two different tensors for {name}")
+        tidy[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return tidy
 
 
 def infer_recipe(state: State, path: str | Path) -> tuple[Recipe, int]:
@@ -264,27 +285,14 @@ def _renamed(function: Any, module: str, name: str) -> Callable[..., Any]:  # no
     return call
 
 
-def _tidy(state: Mapping[str, Tensor], path: Path) -> State:
-    """Drop wrappers' prefixes, batch counters, mmcv's EMA copies and tensors stored twice; floats become float32."""
-    while state and all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    tidy: State = {}
-    for name, tensor in state.items():
-        if name.endswith("num_batches_tracked") or re.match(r"ema_[^.]*$", name):
-            continue
-        name = re.sub(r"\.(LFEA|BGA)\.block\.", r".\1.conv2d.", name)
-        if name in tidy and not torch.equal(tidy[name], tensor.float()):
-            raise CheckpointError(f"{path}: holds two different tensors for {name}")
-        tidy[name] = tensor.float() if tensor.is_floating_point() else tensor
-    return tidy
-
-
 def _read_card(meta: Mapping[str, Any], path: Path) -> ModelCard:
     try:
         values = json.loads(meta[_CARD_KEY])
         version = values["version"]
         card = ModelCard(**{f.name: values[f.name] for f in fields(ModelCard) if f.name in values})
         card = replace(card, classes=tuple(card.classes))
+        if not all(isinstance(name, str) for name in card.classes):
+            raise TypeError
     except (ValueError, TypeError, KeyError, AttributeError):
         raise CheckpointError(f"{path}: its model card is damaged: download it again") from None
     if version > CARD_VERSION:

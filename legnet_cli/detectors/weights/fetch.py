@@ -32,7 +32,7 @@ from legnet_cli.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all if known
+DownloadProgress = Callable[[int, int | None], None]  # bytes so far, bytes in all if known
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 20
@@ -80,7 +80,7 @@ def cache_dir() -> Path:
     return Path(os.environ.get("LEGNET_CACHE") or platformdirs.user_cache_path("legnet"))
 
 
-def fetch(source: str | Path, progress: Progress | None = None) -> Path:
+def fetch(source: str | Path, progress: DownloadProgress | None = None) -> Path:
     """The local file of ``source``: ``EMBEDDED``, a name in ``WEIGHTS``, an http(s) URL,
     or a path, which is returned as it is.
 
@@ -136,7 +136,7 @@ def _cache_name(url: str) -> str:
     return f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
 
 
-def _download(url: str, target: Path, progress: Progress) -> None:
+def _download(url: str, target: Path, progress: DownloadProgress) -> None:
     """Fetch ``url`` into ``target``, going on with what an earlier try left.
 
     The unfinished file first takes a name of its own: two downloads at once never write to one file.
@@ -161,7 +161,7 @@ def _download(url: str, target: Path, progress: Progress) -> None:
         raise CheckpointError(f"{target}: cannot be written ({error.strerror}); set LEGNET_CACHE elsewhere") from None
 
 
-def _transfer(url: str, part: Path, progress: Progress) -> None:
+def _transfer(url: str, part: Path, progress: DownloadProgress) -> None:
     """Append to ``part`` what it lacks of ``url``, or all of it where the server cannot or the file has changed."""
     validator = _validator(part).read_text() if _validator(part).exists() else ""
     start = part.stat().st_size if validator and part.exists() else 0
@@ -190,7 +190,9 @@ def _transfer(url: str, part: Path, progress: Progress) -> None:
         raise ConnectionError(f"{done} of {total} bytes arrived")
 
 
-def _receive(response: http.client.HTTPResponse, part: Path, done: int, total: int | None, progress: Progress) -> int:
+def _receive(
+    response: http.client.HTTPResponse, part: Path, done: int, total: int | None, progress: DownloadProgress
+) -> int:
     """Write the body at the end of the first ``done`` bytes of ``part``; bytes there are then."""
     with part.open("ab" if done else "wb") as file:
         progress(done, total)

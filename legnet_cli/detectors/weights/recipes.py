@@ -13,6 +13,11 @@ from typing import Any
 
 from legnet_cli.errors import ConfigError
 
+# what every network here takes
+MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB, 0 to 255
+STD = (58.395, 57.12, 57.375)
+STRIDE = 32  # image sides are padded to a multiple of it
+
 _DOTA10 = (
     "plane baseball-diamond bridge ground-track-field small-vehicle large-vehicle ship tennis-court basketball-court "
     "storage-tank soccer-ball-field roundabout harbor swimming-pool helicopter"
@@ -30,7 +35,7 @@ _DIOR_R = (
 
 
 @dataclass(frozen=True)
-class Dataset:
+class PublishedDataset:
     """A benchmark and how it is cut into training tiles.
 
     Attributes:
@@ -38,7 +43,6 @@ class Dataset:
         title: published name.
         classes: class names, in the order of the labels mmrotate's weights use.
         tile, overlap: pixels.
-        scales: factors by which images are resized before they are cut.
     """
 
     name: str
@@ -46,7 +50,6 @@ class Dataset:
     classes: tuple[str, ...]
     tile: int = 1024
     overlap: int = 200
-    scales: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Recipe:
 
     detector: str
     backbone: Backbone
-    dataset: Dataset
+    dataset: PublishedDataset
     epochs: int = 36
     steps: tuple[int, ...] = (13, 24, 33)
     lr: float = 2e-4
@@ -119,12 +122,12 @@ class Recipe:
 DATASETS = {
     d.name: d
     for d in (
-        Dataset("dota10", "DOTA-v1.0", tuple(_DOTA10.split())),
-        Dataset("dota15", "DOTA-v1.5", (*_DOTA10.split(), "container-crane")),
-        Dataset("dota20", "DOTA-v2.0", (*_DOTA10.split(), "container-crane", "airport", "helipad")),
-        Dataset("fair1m", "FAIR1M-v1.0", tuple(_FAIR1M.split()), overlap=500, scales=(0.5, 1.0, 1.5)),
-        Dataset("dior-r", "DIOR-R", tuple(_DIOR_R.split()), tile=800),
-        Dataset("hrsc", "HRSC2016", ("ship",), tile=800),
+        PublishedDataset("dota10", "DOTA-v1.0", tuple(_DOTA10.split())),
+        PublishedDataset("dota15", "DOTA-v1.5", (*_DOTA10.split(), "container-crane")),
+        PublishedDataset("dota20", "DOTA-v2.0", (*_DOTA10.split(), "container-crane", "airport", "helipad")),
+        PublishedDataset("fair1m", "FAIR1M-v1.0", tuple(_FAIR1M.split()), overlap=500),  # cut at scales 0.5, 1, 1.5
+        PublishedDataset("dior-r", "DIOR-R", tuple(_DIOR_R.split()), tile=800),
+        PublishedDataset("hrsc", "HRSC2016", ("ship",), tile=800),
     )
 }
 

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections
-from legnet_cli.detectors.loader import PRECISIONS, Detector, choose_precision
+from legnet_cli.detectors.devices import PRECISIONS, choose_precision
+from legnet_cli.detectors.loader import Detector
 from legnet_cli.detectors.weights.checkpoint import Checkpoint
 from legnet_cli.detectors.weights.recipes import get_recipe, model_config
 from legnet_cli.engine.benchmark.timings import OTHER, Stopwatch

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from legnet_cli.detectors.loader import Detector, Network
+from legnet_cli.detectors.loader import Detector
+from legnet_cli.detectors.networks import Network
 from legnet_cli.detectors.stages import observed_modules
 from legnet_cli.engine.benchmark.timings import OTHER, Stopwatch
 

@@ -17,14 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from legnet_cli.detectors.devices import choose_device, choose_precision
 from legnet_cli.detectors.engines import check_engine, needs_export
-from legnet_cli.detectors.loader import (
-    Detector,
-    build_detector,
-    choose_device,
-    choose_precision,
-    load_detector,
-)
+from legnet_cli.detectors.loader import Detector, build_detector, load_detector
 from legnet_cli.detectors.mmrotate.build import MMRotateDetector
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch

@@ -21,8 +21,9 @@ import numpy as np
 from legnet_cli.boxes import Detections, boxes_to_polygons
 from legnet_cli.data.labels import listing, unknown_class
 from legnet_cli.data.tables import ImageDetections, check_task1, write_task1
+from legnet_cli.detectors.devices import choose_device
 from legnet_cli.detectors.engines import check_engine
-from legnet_cli.detectors.loader import Detector, choose_device, load_detector
+from legnet_cli.detectors.loader import Detector, load_detector
 from legnet_cli.detectors.weights.recipes import DATASETS
 from legnet_cli.engine.eval.cases import worst_cases
 from legnet_cli.engine.eval.config import EvalConfig

@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from legnet_cli.detectors.export.file import check_export, check_network, export_file, operators
-from legnet_cli.detectors.export.options import ExportOptions
-from legnet_cli.detectors.exported import FORMATS, ExportFacts, filled, is_exported
 from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_detector
+from legnet_cli.detectors.metadata import EXPORT_FORMATS, ExportFacts, ExportOptions, is_exported
+from legnet_cli.detectors.runtimes import filled
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
 from legnet_cli.detectors.weights.fetch import fetch, sha256
 from legnet_cli.engine.eval import EvalConfig, evaluate
@@ -105,7 +105,7 @@ def export(
 
 
 def _check(config: ExportConfig, options: ExportOptions) -> None:
-    check_output(config.out, overwrite=config.overwrite, suffixes=tuple(FORMATS))
+    check_output(config.out, overwrite=config.overwrite, suffixes=tuple(EXPORT_FORMATS))
     if config.out.suffix.lower() == ".xml":
         check_output(config.out.with_suffix(".bin"), overwrite=config.overwrite, suffixes=(".bin",))
     if config.stac:

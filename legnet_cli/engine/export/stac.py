@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from legnet_cli.detectors.exported import ExportFacts
+from legnet_cli.detectors.metadata import ExportFacts
 from legnet_cli.detectors.weights.checkpoint import ModelCard
 from legnet_cli.detectors.weights.recipes import TITLES, get_recipe
 

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.labels import ImageLabels, labels_of, listing, unknown_class
-from legnet_cli.detectors.fast.oriented_rcnn import MEAN
 from legnet_cli.detectors.mmrotate.augment import Augment
+from legnet_cli.detectors.weights.recipes import MEAN
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.geo.raster import Scene
 from legnet_cli.tiles import Tile

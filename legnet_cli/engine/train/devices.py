@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from legnet_cli.detectors.loader import choose_device
+from legnet_cli.detectors.devices import choose_device
 from legnet_cli.errors import ConfigError, DependencyError
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from legnet_cli.detectors.mmrotate.augment import Augment
 from legnet_cli.detectors.mmrotate.training import TrainableDetector
-from legnet_cli.detectors.weights.checkpoint import ModelCard, save_checkpoint
+from legnet_cli.detectors.weights.checkpoint import ModelCard, save_checkpoint, tidy_state
 from legnet_cli.engine.train.data import Batch, Order, Samples, TrainData, make_loader
 from legnet_cli.engine.train.log import RunLog
 from legnet_cli.engine.train.plan import Plan
@@ -240,10 +240,10 @@ class Loop:
         """Search the images with all processes; the score on the first one."""
         rank, processes = self.fabric.global_rank, self.fabric.world_size
         if processes == 1:
-            return validation.score([validation.find(_tidy(weights), card, self.fabric.device)])
+            return validation.score([validation.find(tidy_state(weights, "training"), card, self.fabric.device)])
         for tensor in weights.values():  # the statistics of batch norm may differ between processes
             torch.distributed.broadcast(tensor, 0)
-        found = validation.find(_tidy(weights), card, self.fabric.device, rank, processes)
+        found = validation.find(tidy_state(weights, "training"), card, self.fabric.device, rank, processes)
         every: list[Any] = [None] * processes
         torch.distributed.gather_object(found, None if rank else every)
         return None if rank else validation.score(every)
@@ -327,15 +327,6 @@ class Loop:
         finally:
             for kind, handler in before.items():
                 signal.signal(kind, handler)
-
-
-def _tidy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As a weight file would hold them."""
-    return {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in weights.items()
-        if not name.endswith("num_batches_tracked")
-    }
 
 
 def _optimizer(model: nn.Module, settings: dict[str, Any]) -> torch.optim.Optimizer:

@@ -8,11 +8,11 @@ import onnx
 import pytest
 import torch
 
-from legnet_cli.detectors.export.file import EXPORTED, PROGRAMS, check_network, export_file, operators
-from legnet_cli.detectors.export.options import ExportOptions
-from legnet_cli.detectors.exported import OUTPUTS, filled
+from legnet_cli.detectors.export.file import EXPORTABLE, PROGRAMS, check_network, export_file, operators
 from legnet_cli.detectors.loader import build_detector, load_detector
+from legnet_cli.detectors.metadata import OUTPUTS, ExportOptions
 from legnet_cli.detectors.mmrotate.build import build_mmrotate
+from legnet_cli.detectors.runtimes import filled
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
 from legnet_cli.detectors.weights.recipes import get_recipe, model_config
 from legnet_cli.engine.export.parity import STRICT, measure_parity
@@ -40,7 +40,7 @@ def random_checkpoint(detector):
     return Checkpoint(state, ModelCard("random", name, CLASSES, 256, 64, 0.5))
 
 
-@pytest.fixture(scope="module", params=[name for name in EXPORTED if name != "oriented-rcnn"])
+@pytest.fixture(scope="module", params=[name for name in EXPORTABLE if name != "oriented-rcnn"])
 def checkpoint(request):
     return random_checkpoint(request.param)
 
@@ -150,7 +150,7 @@ def test_programs_need_pytorch_alone(detector, tmp_path):
     assert len(program.detect(np.zeros((1, 40, 40, 3), np.uint8))) == 1
 
 
-@pytest.mark.parametrize("detector", sorted(set(EXPORTED) - set(PROGRAMS)))
+@pytest.mark.parametrize("detector", sorted(set(EXPORTABLE) - set(PROGRAMS)))
 def test_what_cannot_be_exported_is_named(detector):
     card = ModelCard("random", f"{detector}/legnet-nano", CLASSES)
     with pytest.raises(ConfigError, match=r"is not exported to \.pt2: give --out with \.onnx or \.xml"):

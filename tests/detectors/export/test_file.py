@@ -11,15 +11,14 @@ import onnxruntime
 import pytest
 import torch
 
-from legnet_cli.detectors import exported
-from legnet_cli.detectors.export import boxes as export_boxes
+from legnet_cli.detectors.export import box_operators
 from legnet_cli.detectors.export.dense import OrientedDense, export_dense
 from legnet_cli.detectors.export.file import check_export, check_network, export_file, operators
 from legnet_cli.detectors.export.onnx_builder import Graph
-from legnet_cli.detectors.export.options import ExportOptions
-from legnet_cli.detectors.exported import OUTPUTS, filled, require
 from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
 from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_detector
+from legnet_cli.detectors.metadata import OUTPUTS, ExportOptions
+from legnet_cli.detectors.runtimes import filled, open_exported, require
 from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.detectors.weights.recipes import get_recipe, model_config
 from legnet_cli.engine.export.parity import STRICT, measure_parity
@@ -176,7 +175,7 @@ def test_openvino_runs_the_same_graph(checkpoint, reference, tmp_path):
     assert detector.card == checkpoint.card
     agree(reference, detector, [tile(160, 192)])
     with pytest.raises(ConfigError, match="OpenVINO"):
-        exported.open_exported(tmp_path / "nano.xml", torch.device("cuda"))
+        open_exported(tmp_path / "nano.xml", torch.device("cuda"))
 
 
 @pytest.mark.slow
@@ -231,7 +230,7 @@ def test_overlap_is_exact():
     graph = Graph()
     sides = [graph.input(name, "f", ["n", 5]).columns(1, 5) for name in "ab"]
     columns = [[*box[:4], box[4].op("Cos"), box[4].op("Sin")] for box in sides]
-    graph.output("y", export_boxes.overlap(*columns), ["n"])
+    graph.output("y", box_operators.overlap(*columns), ["n"])
     got = evaluate(graph, one.astype(np.float32), two.astype(np.float32))[0]
     want = rotated_iou(torch.from_numpy(one), torch.from_numpy(two), aligned=True).numpy()
     assert np.abs(got - want).max() < 1e-4
@@ -242,7 +241,7 @@ def test_suppression_is_greedy(count, spread, block):
     boxes, group = random_boxes(count, spread), np.random.default_rng(2).integers(0, 3, count)
     graph = Graph()
     columns, groups = graph.input("a", "f", ["n", 5]).columns(1, 5), graph.input("b", "i", ["n"])
-    graph.output("y", export_boxes.RotatedNms(columns, groups, 0.1, block).keep(), ["k"])
+    graph.output("y", box_operators.RotatedNms(columns, groups, 0.1, block).keep(), ["k"])
     got = evaluate(graph, boxes, group)[0]
     scores = torch.linspace(1, 0, count)
     want = nms_rotated(torch.from_numpy(boxes), scores, 0.1, torch.from_numpy(group)).numpy()
@@ -292,5 +291,5 @@ def test_files_of_others_and_flags_that_do_not_apply(path, tmp_path, checkpoint)
         load_detector(path, precision="bf16", device="cpu")
     with pytest.raises(CheckpointError, match="not of oriented-rcnn/legnet-small"):
         load_detector(path, recipe="oriented-rcnn/legnet-small", device="cpu")
-    with pytest.raises(CheckpointError, match="class names"):
+    with pytest.raises(CheckpointError, match="has 8 classes, but 9 names"):
         load_detector(path, classes=["a"] * (len(checkpoint.card.classes) + 1), device="cpu")

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from legnet_cli.backbones.legnet import LEGNet
 from legnet_cli.backbones.unravelnet import UnravelNet
-from legnet_cli.detectors.fast import parts
+from legnet_cli.boxes import Detections
+from legnet_cli.detectors.fast import decoding
 from legnet_cli.detectors.fast.fold import fold_norms, regroup, scale_input
-from legnet_cli.detectors.fast.oriented_rcnn import STD, Found, OrientedRCNN
+from legnet_cli.detectors.fast.modules import FPN
+from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
 from legnet_cli.detectors.mmrotate.build import MMRotateDetector, build_mmrotate
 from legnet_cli.detectors.mmrotate.door import import_mm
-from legnet_cli.detectors.weights.recipes import get_recipe, model_config
+from legnet_cli.detectors.weights.recipes import STD, get_recipe, model_config
 from legnet_cli.errors import CheckpointError
 from legnet_cli.ops.iou import rotated_iou
 
@@ -63,12 +65,13 @@ def fast(state: State, **options: Any) -> OrientedRCNN:
     return OrientedRCNN(config, state, device="cpu", **options)
 
 
-def partners(found: Found, others: Found, iou: float, gap: float) -> float:
+def partners(found: Detections, others: Detections, iou: float, gap: float) -> float:
     """Share of ``found`` that has a box of the same class, nearly the same shape and score among ``others``."""
-    near = rotated_iou(found[0], others[0]) > iou
-    near &= found[2][:, None] == others[2]
-    near &= (found[1][:, None] - others[1]).abs() < gap
-    return float(near.any(1).float().mean())
+    boxes, other_boxes = (torch.from_numpy(side.boxes).float() for side in (found, others))
+    near = (rotated_iou(boxes, other_boxes) > iou).numpy()
+    near &= found.labels[:, None] == others.labels
+    near &= np.abs(found.scores[:, None] - others.scores) < gap
+    return float(near.any(1).mean())
 
 
 @pytest.mark.parametrize(("count", "height", "width"), [(1, 160, 192), (2, 100, 75)], ids=["whole", "padded"])
@@ -76,11 +79,10 @@ def test_boxes_are_those_of_mmrotate(weights, count, height, width):
     batch = images(count, height, width)
     slow = MMRotateDetector(model_config(get_recipe("oriented-rcnn/legnet-nano"), CLASSES), weights, device=CPU)
     for got, want in zip(fast(weights).detect(batch), slow.detect(batch), strict=True):
-        other = torch.from_numpy(want.boxes).float(), torch.from_numpy(want.scores), torch.from_numpy(want.labels)
         assert len(want) > 20
-        assert abs(len(got[0]) - len(want)) <= 0.02 * len(want)
-        assert partners(got, other, 0.99, 1e-3) > 0.98
-        assert partners(other, got, 0.99, 1e-3) > 0.98
+        assert abs(len(got) - len(want)) <= 0.02 * len(want)
+        assert partners(got, want, 0.99, 1e-3) > 0.98
+        assert partners(want, got, 0.99, 1e-3) > 0.98
 
 
 @pytest.mark.parametrize(
@@ -91,64 +93,61 @@ def test_boxes_are_those_of_the_reference(name, recipe):
     state = reference.golden_state(reference.golden(name)["shapes"])
     model = OrientedRCNN(model_config(get_recipe(recipe), 15), state, device="cpu")
     rows = reference.golden_boxes(name)
-    every = torch.cat(rows)
-    labels = torch.repeat_interleave(torch.arange(15), torch.tensor([len(row) for row in rows]))
-    want = every[:, :5], every[:, 5], labels
+    every = torch.cat(rows).numpy()
+    want = Detections(every[:, :5], every[:, 5], np.repeat(np.arange(15), [len(row) for row in rows]))
     image = torch.from_numpy(reference.image())[None]
     for way in (None, model.use_winograd):
         if way:
             way()
         got = model.detect(image)[0]
         for one, other in ((want, got), (got, want)):
-            sure = one[1] > 0.1
-            assert partners((one[0][sure], one[1][sure], one[2][sure]), other, 0.95, 0.01) > 0.99
+            assert partners(one[one.scores > 0.1], other, 0.95, 0.01) > 0.99
 
 
 def test_a_batch_equals_its_images(weights):
     model, batch = fast(weights), images(2, 96, 128)
     for image, together in zip(batch, model.detect(batch), strict=True):
         alone = model.detect(image[None])[0]
-        assert len(alone[0]) == len(together[0]) > 0
-        for a, b in zip(alone, together, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+        assert len(alone) == len(together) > 0
+        np.testing.assert_array_equal(alone.labels, together.labels)
+        np.testing.assert_allclose(alone.boxes, together.boxes, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(alone.scores, together.scores, rtol=1e-4, atol=1e-3)
 
 
 def test_results_are_ranked_le90_and_limited(weights):
-    boxes, scores, labels = fast(weights, score_threshold=0.2, max_detections=7).detect(images(1, 96, 96))[0]
-    assert boxes.shape == (7, 5)
-    assert boxes.dtype == scores.dtype == torch.float32
-    assert labels.dtype == torch.int64
-    assert (scores > 0.2).all()
-    assert (scores.diff() <= 0).all()
-    assert (boxes[:, 2] >= boxes[:, 3]).all()
-    assert (boxes[:, 4].abs() <= np.pi / 2 + 1e-6).all()
+    found = fast(weights, score_threshold=0.2, max_detections=7).detect(images(1, 96, 96))[0]
+    assert found.boxes.shape == (7, 5)
+    assert (found.boxes.dtype, found.scores.dtype, found.labels.dtype) == (np.float64, np.float32, np.int64)
+    assert (found.scores > 0.2).all()
+    assert (np.diff(found.scores) <= 0).all()
+    assert (found.boxes[:, 2] >= found.boxes[:, 3]).all()
+    assert (np.abs(found.boxes[:, 4]) <= np.pi / 2 + 1e-6).all()
     every = fast(weights, score_threshold=0.2).detect(images(1, 96, 96))[0]
-    assert torch.equal(every[0][:7], boxes)
+    np.testing.assert_array_equal(every.boxes[:7], found.boxes)
 
 
 @pytest.mark.parametrize("threshold", [0.05, 1.0])
 def test_a_flat_image_and_no_boxes(weights, threshold):
-    boxes, scores, labels = fast(weights, score_threshold=threshold).detect(torch.zeros(1, 64, 64, 3).byte())[0]
-    assert boxes.isfinite().all()
-    assert len(boxes) == len(scores) == len(labels)
-    assert threshold < 1 or len(boxes) == 0
+    found = fast(weights, score_threshold=threshold).detect(torch.zeros(1, 64, 64, 3).byte())[0]
+    assert np.isfinite(found.boxes).all()
+    assert threshold < 1 or len(found) == 0
 
 
 def test_broken_weights_find_nothing_but_do_not_crash(weights):
     state = {k: torch.full_like(v, torch.nan) if "rpn_cls" in k else v for k, v in weights.items()}
-    assert len(fast(state).detect(images(1, 64, 64))[0][0]) == 0
+    assert len(fast(state).detect(images(1, 64, 64))[0]) == 0
 
 
 def test_bf16_features_are_close_and_boxes_float32(weights):
-    half, full, image = fast(weights, precision="bf16"), fast(weights), images(1, 96, 128)
+    half, full, image = fast(weights, dtype=torch.bfloat16), fast(weights), images(1, 96, 128)
     with torch.inference_mode():
         levels, _ = half.dense(half.prepare(image))
         for got, want in zip(levels, full.dense(full.prepare(image))[0], strict=True):
             assert got.dtype == torch.bfloat16
             assert (got - want).norm() < 0.1 * want.norm()
-    found = half.detect(image)[0]
-    assert len(found[0]) > 20
-    assert found[0].dtype == found[1].dtype == torch.float32
+        rois = half.propose(half.dense(half.prepare(image))[1])
+        assert all(part.dtype == torch.float32 for part in (rois, *half.classify(levels, rois)))
+    assert len(half.detect(image)[0]) > 20
 
 
 @pytest.mark.parametrize("fault", ["missing", "misshapen"])
@@ -177,7 +176,7 @@ def test_rewritten_backbones_give_the_same_features(cls):
 
 def test_merged_pyramid_levels_are_exact_up_to_the_border():
     torch.manual_seed(0)
-    neck = parts.FPN((4, 8, 16, 32), 64, 5).requires_grad_(False)
+    neck = FPN((4, 8, 16, 32), 64, 5).requires_grad_(False)
     maps = [torch.randn(2, 4 * 2**i, 48 // 2**i, 32 // 2**i) for i in range(4)]
     want = neck(maps)
     neck.merge_levels()
@@ -195,20 +194,20 @@ def test_box_arithmetic_is_that_of_mmrotate():
     torch.manual_seed(0)
     grid = {"scales": [4.0, 8.0], "ratios": [0.5, 1.0, 2.0]}
     anchors = AnchorGenerator(strides=[16], **grid).grid_priors([(3, 5)], device="cpu")[0]
-    centre, size = parts.anchor_boxes(torch.arange(len(anchors)), 5, 16, **grid)
+    centre, size = decoding.anchor_boxes(torch.arange(len(anchors)), 5, 16, **grid)
     torch.testing.assert_close(torch.cat([centre - size / 2, centre + size / 2], 1), anchors)
 
     # a corner of the upright box would leave a rectangle without height
     offsets = torch.randn(len(anchors), 6) * torch.tensor([1, 1, 1, 1, 0.15, 0.15])
     boxes = MidpointOffsetCoder(angle_range="le90").decode(anchors, offsets)
-    got = parts.decode_midpoint_offsets(centre, size, offsets)
+    got = decoding.decode_midpoint_offsets(centre, size, offsets)
     assert rotated_iou(got, boxes, aligned=True).min() > 0.9999
-    torch.testing.assert_close(parts.bounds(boxes), obb2xyxy(boxes, "le90"))
+    torch.testing.assert_close(decoding.bounds(boxes), obb2xyxy(boxes, "le90"))
 
     offsets = torch.randn(len(boxes), 5)
     coder = DeltaXYWHAOBBoxCoder(angle_range="le90", edge_swap=True, proj_xy=True)
     torch.testing.assert_close(
-        parts.decode_box_offsets(boxes, offsets, 40, 60), coder.decode(boxes, offsets, max_shape=(40, 60))
+        decoding.decode_box_offsets(boxes, offsets, 40, 60), coder.decode(boxes, offsets, max_shape=(40, 60))
     )
 
 

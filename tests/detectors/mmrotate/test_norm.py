@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from legnet_cli.detectors.mmrotate.norm import FewChannelNorm, quicken_norms
+from legnet_cli.detectors.mmrotate.norm import FewChannelNorm, replace_batch_norms
 
 
 @pytest.mark.parametrize(("channels", "side"), [(4, 64), (8, 33), (15, 7)])
@@ -19,7 +19,7 @@ def test_equals_pytorchs_in_double_precision(channels: int, side: int, layout: t
     nn.init.uniform_(quick[0].weight)
     nn.init.uniform_(quick[0].bias)
     exact = copy.deepcopy(quick).double()
-    quicken_norms(quick)
+    replace_batch_norms(quick)
     assert isinstance(quick[0], FewChannelNorm)
     for scale in (1.0, 3.0):  # twice, for the running statistics
         x = torch.randn(2, channels, side, side) * scale + 5 * torch.arange(channels).view(1, -1, 1, 1)
@@ -38,7 +38,7 @@ def test_equals_pytorchs_in_double_precision(channels: int, side: int, layout: t
 def test_tensors_stay_and_wide_norms_too() -> None:
     model = nn.Sequential(nn.BatchNorm2d(8), nn.BatchNorm2d(16)).eval()
     before = model.state_dict(keep_vars=True)
-    quicken_norms(model)
+    replace_batch_norms(model)
     after = model.state_dict(keep_vars=True)
     assert [name for name, tensor in before.items() if after[name] is not tensor] == []
     assert [type(norm) for norm in model] == [FewChannelNorm, nn.BatchNorm2d]

@@ -1,16 +1,11 @@
-"""Files that ``legnet export`` wrote, run as detectors: ONNX, OpenVINO IR and ``torch.export`` programs.
-
-They carry all that a :class:`ModelCard` holds and what the export was fixed to, as JSON values under the keys of
-:func:`to_metadata`.
-"""
+"""Files that ``legnet export`` wrote, run as detectors: ONNX, OpenVINO IR and ``torch.export`` programs."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,43 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from legnet_cli.boxes import Detections
-from legnet_cli.detectors.fast.oriented_rcnn import MEAN, STD
+from legnet_cli.detectors.metadata import LEAST_SIDE, METADATA_FILE, OUTPUTS, RT_INFO, ExportFacts, from_metadata
 from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.recipes import MEAN
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
 from legnet_cli.installation import install_line
 
-logger = logging.getLogger(__name__)
-
-FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO IR", ".pt2": "torch.export"}
-OUTPUTS = ("boxes", "scores", "labels", "batch")
-FORMAT_VERSION = 1
-METADATA_FILE = "legnet.json"  # inside a .pt2
-RT_INFO = "legnet"  # section of an OpenVINO model's runtime information
-LEAST_SIDE = "least_side"  # key of a .pt2: pixels; smaller images are filled up, so that each level has two pixels
-
 Images: TypeAlias = NDArray[np.uint8]
-Run: TypeAlias = Callable[[Images], "list[NDArray[Any]]"]
-
-
-@dataclass(frozen=True)
-class ExportFacts:
-    """What a file was fixed to when it was exported.
-
-    Attributes:
-        precision: fp32, fp16 or int8.
-        score_threshold: boxes score more than this.
-        nms_threshold: IoU over which the worse of two boxes of a class was dropped.
-        max_detections: most boxes per image.
-        size: height and width of the only images it takes, one at a time; None for any.
-        source_sha256: of the weight file it was made from.
-    """
-
-    precision: str
-    score_threshold: float
-    nms_threshold: float
-    max_detections: int
-    size: tuple[int, int] | None
-    source_sha256: str
+Runner: TypeAlias = Callable[[Images], "list[NDArray[Any]]"]
 
 
 def require(module: str) -> Any:  # noqa: ANN401
@@ -72,63 +38,8 @@ def require(module: str) -> Any:  # noqa: ANN401
         raise DependencyError(f"the package {package} is absent: run `{install_line('export')}`") from None
 
 
-def to_metadata(card: ModelCard, facts: ExportFacts) -> dict[str, str]:
-    """What goes into the file, every value as JSON.
-
-    The last keys are those that the QGIS plugin Deepness and GeoDeep read (resolution in centimetres a pixel, overlap
-    in percent of a tile).
-    """
-    values: dict[str, Any] = {
-        "legnet": FORMAT_VERSION,
-        **asdict(card),
-        **asdict(facts),
-        "angle": "le90: radians clockwise in image coordinates, in [-pi/2, pi/2), w >= h",
-        "input": "uint8 RGB, batch x height x width x 3; normalisation is inside",
-        "mean": MEAN,
-        "std": STD,
-        "model_type": "Detector",
-        "det_type": "oriented_boxes",
-        "class_names": {str(label): name for label, name in enumerate(card.classes)},
-        "tile_size": card.tile,
-        "tiles_size": card.tile,
-        "tiles_overlap": round(100 * card.overlap / card.tile),
-        "det_conf": max(facts.score_threshold, 0.25),  # as `legnet predict`
-        "det_iou_thresh": facts.nms_threshold,
-        "det_remove_overlap": True,
-    }
-    if card.gsd is not None:
-        values["resolution"] = 100 * card.gsd
-    return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
-
-
-def from_metadata(metadata: Mapping[str, str], path: Path) -> tuple[ModelCard, ExportFacts]:
-    """Inverse of :func:`to_metadata`.
-
-    Raises:
-        CheckpointError: if the file was not written by ``legnet export``, or by a newer one.
-    """
-    try:
-        version = json.loads(metadata["legnet"])
-        known = {name.name for kind in (ModelCard, ExportFacts) for name in fields(kind)}
-        values = {key: json.loads(text) for key, text in metadata.items() if key in known}
-        card = ModelCard(**{f.name: values[f.name] for f in fields(ModelCard) if f.name in values})
-        facts = ExportFacts(**{f.name: values[f.name] for f in fields(ExportFacts)})
-    except (KeyError, ValueError, TypeError):
-        raise CheckpointError(f"{path}: was not written by legnet export: export the weights again") from None
-    if version > FORMAT_VERSION:
-        raise CheckpointError(f"{path}: made by a newer legnet (format {version}): update legnet")
-    size = tuple(facts.size) if facts.size else None
-    card = ModelCard(**{**values_of(card), "classes": tuple(card.classes)})
-    return card, ExportFacts(**{**values_of(facts), "size": size})
-
-
-def values_of(record: ModelCard | ExportFacts) -> dict[str, Any]:
-    """The attributes of a record by name."""
-    return {f.name: getattr(record, f.name) for f in fields(record)}
-
-
 @dataclass(frozen=True)
-class Exported:
+class ExportedModel:
     """An exported file, ready to run.
 
     Attributes:
@@ -138,13 +49,13 @@ class Exported:
 
     card: ModelCard
     facts: ExportFacts
-    run: Run
+    run: Runner
 
     def search(self, images: Tensor, score_threshold: float, max_detections: int) -> list[Detections]:
         """Detections in each image, as of ``OrientedRCNN.detect``."""
         pixels = images.cpu().numpy()
         if self.facts.size is None:
-            return _split(self.run(pixels), len(pixels), self._lowest(score_threshold), max_detections)
+            return _by_image(self.run(pixels), len(pixels), self._lowest(score_threshold), max_detections)
         parts = [self._fixed(pixels[i : i + 1], score_threshold, max_detections) for i in range(len(pixels))]
         return [found for part in parts for found in part]
 
@@ -164,13 +75,13 @@ class Exported:
             )
         whole = (height, width) == self.facts.size
         image = image if whole else filled(image, self.facts.size)
-        found = _split(self.run(image), 1, self._lowest(score_threshold), max_detections)[0]
+        found = _by_image(self.run(image), 1, self._lowest(score_threshold), max_detections)[0]
         if whole:  # centres beyond the border included, as some detectors give
             return [found]
         return [found[(found.boxes[:, 0] < width) & (found.boxes[:, 1] < height)]]
 
 
-def _split(found: list[NDArray[Any]], images: int, score_threshold: float, limit: int) -> list[Detections]:
+def _by_image(found: list[NDArray[Any]], images: int, score_threshold: float, limit: int) -> list[Detections]:
     """The boxes of each image, as many as wanted."""
     boxes, scores, labels, batch = found
     parts = [np.flatnonzero((batch == i) & (scores > score_threshold))[:limit] for i in range(images)]
@@ -188,14 +99,9 @@ def filled(images: Images, size: tuple[int, int]) -> Images:
     return full
 
 
-def is_exported(path: str | Path) -> bool:
-    """Whether a file name is that of an exported model."""
-    return Path(path).suffix.lower() in FORMATS
-
-
 def open_exported(
     path: Path, device: torch.device, *, chosen: bool = True, openvino: bool = False
-) -> tuple[Exported, torch.device]:
+) -> tuple[ExportedModel, torch.device]:
     """Load an exported file; returns it and where it runs.
 
     Args:
@@ -215,7 +121,7 @@ def open_exported(
         raise CheckpointError(f"{path}: no such file")
     metadata, run, place = opener(path, device, chosen)
     card, facts = from_metadata(metadata, path)
-    return Exported(card, facts, run), place
+    return ExportedModel(card, facts, run), place
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
@@ -240,7 +146,7 @@ def onnx_providers(device: torch.device, chosen: bool) -> tuple[list[Any], torch
     return providers, torch.device("cpu")
 
 
-def _open_onnx(path: Path, device: torch.device, chosen: bool) -> tuple[Mapping[str, str], Run, torch.device]:
+def _open_onnx(path: Path, device: torch.device, chosen: bool) -> tuple[Mapping[str, str], Runner, torch.device]:
     runtime = require("onnxruntime")
     providers, device = onnx_providers(device, chosen)
     options = runtime.SessionOptions()
@@ -263,7 +169,7 @@ def _open_onnx(path: Path, device: torch.device, chosen: bool) -> tuple[Mapping[
     return metadata, run, device
 
 
-def _open_openvino(path: Path, device: torch.device, chosen: bool) -> tuple[Mapping[str, str], Run, torch.device]:
+def _open_openvino(path: Path, device: torch.device, chosen: bool) -> tuple[Mapping[str, str], Runner, torch.device]:
     openvino = require("openvino")
     if device.type != "cpu":
         if chosen:
@@ -290,7 +196,7 @@ def _open_openvino(path: Path, device: torch.device, chosen: bool) -> tuple[Mapp
     return metadata, run, device
 
 
-def _open_program(path: Path, device: torch.device, _: bool) -> tuple[Mapping[str, str], Run, torch.device]:
+def _open_program(path: Path, device: torch.device, _: bool) -> tuple[Mapping[str, str], Runner, torch.device]:
     extra = {METADATA_FILE: ""}
     try:
         module = torch.export.load(path, extra_files=extra).module().to(device)

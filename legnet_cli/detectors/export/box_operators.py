@@ -1,4 +1,4 @@
-"""The box arithmetic of the detectors as ONNX operators: what ``_rcnn.py`` and ``ops`` do in PyTorch.
+"""The box arithmetic of the detectors as ONNX operators: what ``fast.decoding`` and ``ops`` do in PyTorch.
 
 Boxes are ``cx, cy, w, h, angle`` in pixels and radians, ``le90``. Sizes that depend on the image stay dynamic, and
 no step holds a number for each pair of boxes: memory is bounded by blocks.
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from legnet_cli.detectors.export.onnx_builder import Value
-from legnet_cli.detectors.fast.parts import MAX_LOG_RATIO
+from legnet_cli.detectors.fast.decoding import MAX_LOG_RATIO
 from legnet_cli.ops.nms import reach_of
 
 _TINY = 1e-30

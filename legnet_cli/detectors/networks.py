@@ -1,0 +1,90 @@
+"""The network of a checkpoint: which detector it is of, and the quickest way to run that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from legnet_cli.boxes import Detections
+from legnet_cli.detectors.devices import PRECISIONS, Precision
+from legnet_cli.detectors.fast.cpu import fast_products
+from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
+from legnet_cli.detectors.stages import StageObserver
+from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
+from legnet_cli.detectors.weights.recipes import BACKBONES, DETECTORS, get_recipe, model_config
+
+
+class Network(Protocol):
+    """What a detector runs, and what those may see of it who measure it."""
+
+    def detect(self, images: Tensor) -> list[Detections]:
+        """Detections in pixels in each of the images, uint8 RGB (B, H, W, 3), best first."""
+
+    def observed(self, observer: StageObserver) -> AbstractContextManager[None]:
+        """Report the stages of each search to ``observer`` inside a ``with`` body; one may hold another."""
+
+    def layers(self) -> dict[str, nn.Module]:
+        """Convolutions and linear layers by name."""
+
+
+def build_network(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    precision: Precision,
+    *,
+    compile: bool,
+    score_threshold: float,
+    max_detections: int,
+) -> Network:
+    """The quickest way to run the detector of ``checkpoint``; arguments as of ``OrientedRCNN``.
+
+    Raises:
+        CheckpointError: if names or shapes of the tensors do not fit the recipe.
+        DependencyError: if it runs through mmrotate and that is absent.
+    """
+    options: dict[str, Any] = {"device": device, "dtype": PRECISIONS[precision], "compile": compile}
+    options |= {"score_threshold": score_threshold, "max_detections": max_detections}
+    config = network_config(checkpoint.card)
+    if not is_fast(checkpoint.card):
+        from legnet_cli.detectors.mmrotate.build import MMRotateDetector
+
+        return MMRotateDetector(config, checkpoint.state, **options)
+    network = OrientedRCNN(config, checkpoint.state, **options)
+    if device.type == "cpu" and precision == "fp32" and not compile and fast_products():
+        network.use_winograd()
+    return network
+
+
+def network_config(card: ModelCard) -> dict[str, Any]:
+    """mmrotate's model dict of the network that ``card`` describes."""
+    return card.model or model_config(get_recipe(card.recipe), len(card.classes))
+
+
+def is_fast(card: ModelCard) -> bool:
+    """Whether the network is one that ``OrientedRCNN`` runs: a card's model may have other heads."""
+    return network_config(card)["type"] == "OrientedRCNN" and stock_detector(card) is not None
+
+
+def stock_detector(card: ModelCard) -> str | None:
+    """Which of ``recipes.DETECTORS`` the network is: its model may differ from a recipe's in numbers alone."""
+    if card.model is None:
+        return get_recipe(card.recipe).detector
+    kind = card.model["backbone"]["type"]
+    size = next((b for b in BACKBONES.values() if b.kind == kind), None)
+    if size is None:
+        return None
+    shape = _shape(card.model)
+    return next((d for d in DETECTORS if _shape(model_config(get_recipe(f"{d}/{size.name}"), 1)) == shape), None)
+
+
+def _shape(node: Any) -> Any:  # noqa: ANN401
+    """``node`` without its numbers."""
+    if isinstance(node, Mapping):
+        return {key: _shape(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_shape(value) for value in node] if any(isinstance(v, (Mapping, str)) for v in node) else []
+    return node if isinstance(node, (str, bool)) else None
