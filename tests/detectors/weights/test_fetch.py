@@ -229,7 +229,9 @@ def test_urls_with_one_file_name_are_kept_apart(server: Server) -> None:
 def test_paths_are_returned_and_missing_ones_named(tmp_path: Path) -> None:
     (tmp_path / "own.pth").write_bytes(b"x")
     assert fetch(tmp_path / "own.pth") == tmp_path / "own.pth"
-    with pytest.raises(CheckpointError, match=r"nope\.pth: no such file, and no weights of that name: names are .*legnet-tiny-dota10"):
+    with pytest.raises(
+        CheckpointError, match=r"nope\.pth: no such file, and no weights of that name: names are .*legnet-tiny-dota10"
+    ):
         fetch("nope.pth")
 
 
