@@ -9,11 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from legnet_cli.engine.benchmark.baseline import Baseline
-from legnet_cli.engine.benchmark.compare import Comparison
-from legnet_cli.engine.benchmark.report import BenchmarkResult
-from legnet_cli.engine.benchmark.roofline import Roofline
-from legnet_cli.engine.benchmark.scene import SceneRun
+from legnet_cli.engine.benchmark import Baseline, BenchmarkResult, Comparison, Roofline, SceneRun
 
 _LEAST_SHARE = 0.005  # of the layers' time, for a layer to be listed
 

@@ -2,5 +2,14 @@ from .compare import CompareResult as CompareResult
 from .compare import compare_runs as compare_runs
 from .config import CompareConfig as CompareConfig
 from .config import EvalConfig as EvalConfig
+from .measure import compute_metrics as compute_metrics
+from .predictions import ImagePredictions as ImagePredictions
 from .run import EvalResult as EvalResult
 from .run import evaluate as evaluate
+from .run import select_classes as select_classes
+from .search import SearchPlan as SearchPlan
+from .search import plan_shapes as plan_shapes
+from .search import search_images as search_images
+from .truth import EvalSet as EvalSet
+from .truth import Source as Source
+from .truth import load_truth as load_truth

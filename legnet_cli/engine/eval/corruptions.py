@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from legnet_cli.engine.predict.scan import PixelGrid
+from legnet_cli.engine.predict import PixelGrid
 from legnet_cli.tiles import Tile
 
 Image = NDArray[np.uint8]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import polygons_to_boxes
 from legnet_cli.engine.eval.measure import BACKGROUND, EvalMetrics
 from legnet_cli.engine.eval.robustness import Robustness
-from legnet_cli.engine.predict.preview import class_colour
+from legnet_cli.engine.predict import class_colour
 
 GOOD, BAD, QUIET = "#009E73", "#D55E00", "#9aa3ad"
 

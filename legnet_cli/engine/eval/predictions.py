@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import Array, Detections, polygons_to_boxes
 from legnet_cli.data.tables import ImageDetections, read_csv, read_task1
 from legnet_cli.engine.eval.truth import EvalSet
-from legnet_cli.engine.predict.merge import merge_tiles
+from legnet_cli.engine.predict import merge_tiles
 from legnet_cli.errors import ConfigError, DataError, GeoError
 from legnet_cli.geo.georef import Georef, read_georef
 from legnet_cli.geo.polygons import PolygonTable, read_polygons, to_pixels

@@ -15,7 +15,7 @@ from legnet_cli.detectors.loader import Detector
 from legnet_cli.engine.eval.corruptions import CorruptedGrid, Corruption
 from legnet_cli.engine.eval.predictions import ImagePredictions, merge_named
 from legnet_cli.engine.eval.truth import EvalSet, Frame
-from legnet_cli.engine.predict.scan import PixelGrid, scan
+from legnet_cli.engine.predict import PixelGrid, scan_tiles
 from legnet_cli.errors import DataError
 from legnet_cli.geo.raster import Scene
 from legnet_cli.tiles import Tile, TileName, check_tiling, tile_grid
@@ -146,7 +146,7 @@ def search_images(
         frames = [truth.frames[index] for index in group]
         stack = _ImageStack(frames, shapes[group[0]], plan, corruption)
         try:
-            found = stack.split(scan(stack, detector, stack.tiles, plan.batch, on_tiles))
+            found = stack.split(scan_tiles(stack, detector, stack.tiles, plan.batch, on_tiles))
         finally:
             stack.close()
         for frame, part in zip(frames, found, strict=True):

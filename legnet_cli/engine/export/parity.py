@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, Detections, boxes_to_polygons
-from legnet_cli.engine.predict.scan import TileDetector
+from legnet_cli.engine.predict import TileDetector
 from legnet_cli.ops.iou import rotated_iou
 
 CONFIDENT = 0.1  # boxes over this score are compared

@@ -7,3 +7,4 @@ from .run import SearchProgress as SearchProgress
 from .run import predict as predict
 from .scan import PixelGrid as PixelGrid
 from .scan import TileDetector as TileDetector
+from .scan import scan_tiles as scan_tiles

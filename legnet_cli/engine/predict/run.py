@@ -25,7 +25,7 @@ from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.outputs import SceneResult, check_outputs, check_scenes, write_detections
 from legnet_cli.engine.predict.preview import write_preview
-from legnet_cli.engine.predict.scan import scan
+from legnet_cli.engine.predict.scan import scan_tiles
 from legnet_cli.errors import ConfigError
 from legnet_cli.geo.aoi import Aoi, aoi_in_pixels, centres_inside, read_aoi, tiles_touching
 from legnet_cli.geo.georef import Georef
@@ -219,7 +219,7 @@ def _search_scene(
 ) -> SceneResult:
     batch = config.batch or (1 if detector.device.type == "cpu" else 4)
     with job.scene as scene:
-        found = scan(scene, detector, job.tiles, batch, advance, config.score, observer)
+        found = scan_tiles(scene, detector, job.tiles, batch, advance, config.score, observer)
         keep = np.ones(len(found), np.bool_)
         if wanted is not None:
             keep &= np.isin(found.labels, wanted)

@@ -45,7 +45,7 @@ class TileDetector(Protocol):
         """Detections in pixels of each of the images (b, h, w, 3)."""
 
 
-def scan(
+def scan_tiles(
     grid: PixelGrid,
     detector: TileDetector,
     tiles: Sequence[Tile],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array
 from legnet_cli.data.png import encode_png
-from legnet_cli.engine.predict.preview import draw_preview
+from legnet_cli.engine.predict import draw_preview
 from legnet_cli.files import atomic_path
 from legnet_cli.geo.raster import Scene
 

@@ -22,7 +22,7 @@ from legnet_cli.detectors.mmrotate.training import TrainableDetector
 from legnet_cli.detectors.weights.checkpoint import ModelCard, read_state
 from legnet_cli.detectors.weights.fetch import fetch
 from legnet_cli.detectors.weights.recipes import get_recipe
-from legnet_cli.engine.eval.search import SearchPlan
+from legnet_cli.engine.eval import SearchPlan
 from legnet_cli.engine.process import processors
 from legnet_cli.engine.train.config import TrainConfig
 from legnet_cli.engine.train.data import DataCheck, TrainData, load_train_data

@@ -11,11 +11,17 @@ from torch import Tensor
 
 from legnet_cli.detectors.loader import build_detector
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
-from legnet_cli.engine.eval.measure import compute_metrics
-from legnet_cli.engine.eval.predictions import ImagePredictions
-from legnet_cli.engine.eval.run import select_classes
-from legnet_cli.engine.eval.search import SearchPlan, plan_shapes, search_images
-from legnet_cli.engine.eval.truth import EvalSet, Source, load_truth
+from legnet_cli.engine.eval import (
+    EvalSet,
+    ImagePredictions,
+    SearchPlan,
+    Source,
+    compute_metrics,
+    load_truth,
+    plan_shapes,
+    search_images,
+    select_classes,
+)
 from legnet_cli.errors import DataError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from legnet_cli.boxes import Detections
-from legnet_cli.engine.predict.scan import scan
+from legnet_cli.engine.predict.scan import scan_tiles
 from legnet_cli.tiles import tile_grid
 
 SIZE = 300
@@ -58,7 +58,7 @@ CENTRES = [(20, 20), (97, 50), (130, 130), (200, 97), (280, 280), (105, 203)]
 
 @pytest.mark.parametrize("batch", [1, 3, 50])
 def test_objects_on_seams_are_found_once_at_scene_coordinates(batch):
-    found = scan(Grid(CENTRES), Detector(), tile_grid(SIZE, SIZE, 100, 30), batch)
+    found = scan_tiles(Grid(CENTRES), Detector(), tile_grid(SIZE, SIZE, 100, 30), batch)
     assert sorted(map(tuple, found.boxes[:, :2])) == sorted(CENTRES)
     np.testing.assert_allclose(found.boxes[:, 2:4], 10)
 
@@ -66,7 +66,7 @@ def test_objects_on_seams_are_found_once_at_scene_coordinates(batch):
 def test_batches_and_progress_add_up():
     detector, counts = Detector(), []
     tiles = tile_grid(SIZE, SIZE, 100, 30)
-    scan(Grid(CENTRES), detector, tiles, 4, counts.append)
+    scan_tiles(Grid(CENTRES), detector, tiles, 4, counts.append)
     assert sum(detector.batches) == sum(counts) == len(tiles)
     assert max(detector.batches) == 4
 
@@ -74,7 +74,7 @@ def test_batches_and_progress_add_up():
 def test_invalid_tiles_are_not_searched():
     detector, counts = Detector(), []
     tiles = tile_grid(SIZE, SIZE, 100, 0)
-    scan(Grid([], invalid=np.s_[:, :200]), detector, tiles, 1, counts.append)
+    scan_tiles(Grid([], invalid=np.s_[:, :200]), detector, tiles, 1, counts.append)
     assert len(detector.batches) == 3
     assert sum(counts) == len(tiles) == 9
 
@@ -83,14 +83,14 @@ def test_invalid_tiles_are_not_searched():
 def test_boxes_on_invalid_pixels_are_dropped(column, kept):
     """A square at 125..135 of which the columns from ``column`` on, or up to it, are invalid."""
     invalid = np.s_[:, column:] if column >= 130 else np.s_[:, :column]
-    found = scan(Grid([(130, 130)], invalid=invalid), Detector(), tile_grid(SIZE, SIZE, SIZE, 0), 1)
+    found = scan_tiles(Grid([(130, 130)], invalid=invalid), Detector(), tile_grid(SIZE, SIZE, SIZE, 0), 1)
     assert len(found) == {130: 0, 133: 1}.get(column, kept)
 
 
 def test_a_failing_read_stops_the_scan_and_its_threads():
     before = threading.active_count()
     with pytest.raises(OSError, match="damaged block"):
-        scan(Grid(CENTRES, broken=True), Detector(), tile_grid(SIZE, SIZE, 100, 30), 1)
+        scan_tiles(Grid(CENTRES, broken=True), Detector(), tile_grid(SIZE, SIZE, 100, 30), 1)
     assert threading.active_count() == before
 
 
@@ -104,5 +104,5 @@ def test_low_scores_do_not_displace_better_boxes_of_other_tiles():
             return Detections(found.boxes, np.where(whole, 0.1, 0.9).astype(np.float32), found.labels)
 
     grid, tiles = Grid([(97, 50)]), tile_grid(SIZE, SIZE, 100, 20)
-    assert scan(grid, Unsure(), tiles, 1).scores.tolist() == pytest.approx([0.1])
-    assert scan(grid, Unsure(), tiles, 1, lowest=0.5).scores.tolist() == pytest.approx([0.9])
+    assert scan_tiles(grid, Unsure(), tiles, 1).scores.tolist() == pytest.approx([0.1])
+    assert scan_tiles(grid, Unsure(), tiles, 1, lowest=0.5).scores.tolist() == pytest.approx([0.9])
