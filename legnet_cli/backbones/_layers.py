@@ -2,25 +2,37 @@
 
 Attribute names of modules that hold weights are those of the published weight files.
 
-A module may say which of its norms folds into which convolution once training is over:
+A module may say how it can be rewritten for inference once training is over:
 
 * ``norm_after_conv``: pairs ``(conv, norm)`` where ``norm`` is applied to the bare output of ``conv``;
 * ``norm_before_conv``: pairs ``(norm, conv)`` where nothing but the 1×1 ``conv`` reads the output of ``norm``;
-  several norms of one ``conv`` are named in the order in which their outputs are concatenated.
+  several norms of one ``conv`` are named in the order in which their outputs are concatenated;
+* ``free_order``: a pair ``(conv, reader)`` of a depthwise ``conv`` with two filters a channel and the 1×1 ``reader``
+  of what comes of it, all other children in between working channel by channel;
+* a method as of :class:`Exportable`.
 
-Neighbours in an ``nn.Sequential`` need not be named.
+Norms in an ``nn.Sequential`` right after a convolution need not be named.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-Pairs = tuple[tuple[str, str], ...]
+Pair = tuple[str, str]
+Pairs = tuple[Pair, ...]
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """A module with a form that model exporters know better, of the same outputs."""
+
+    def make_exportable(self) -> Pairs:
+        """Take that form, in place; returns pairs ``(conv, norm)`` that fold in it besides ``norm_after_conv``."""
 
 
 def conv(inp: int, out: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -64,6 +76,11 @@ def magnitude(gx: Tensor, gy: Tensor) -> Tensor:
     return square.clamp_min(1e-12).sqrt().to(gx.dtype)
 
 
+def add_product(x: Tensor, a: Tensor, b: Tensor, fused: bool) -> Tensor:
+    """``x + a * b``; fused it is faster, but PyTorch's ONNX exporter computes that in float32 at any precision."""
+    return torch.addcmul(x, a, b) if fused else x + a * b
+
+
 def drop_path(x: Tensor, rate: float) -> Tensor:
     """Stochastic depth: zero whole samples of (B, C, H, W) with probability ``rate``, scale the others up."""
     keep = torch.rand(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device) >= rate
@@ -94,13 +111,19 @@ class EdgeGuidedAttention(nn.Module):
         )
         self.conv1d = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
         self.norm = nn.BatchNorm2d(channels)
+        self.fused = True
+
+    def make_exportable(self) -> Pairs:
+        """As of :class:`Exportable`."""
+        self.fused = False
+        return ()
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
         """Two maps of (B, C, H, W) to one."""
-        y = self.conv2d(torch.addcmul(x, x, guide))
+        y = self.conv2d(add_product(x, x, guide, self.fused))
         pooled = y.mean((2, 3)).unsqueeze(1)
         weight = torch.sigmoid(self.conv1d(pooled)).transpose(1, 2).unsqueeze(-1)
-        out: Tensor = self.norm(torch.addcmul(x, y, weight))
+        out: Tensor = self.norm(add_product(x, y, weight, self.fused))
         return out
 
 

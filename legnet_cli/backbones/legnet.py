@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from legnet_cli.backbones._layers import (
     EdgeGuidedAttention,
     Filter,
+    Pair,
     Pairs,
     Pyramid,
     ResidualMlp,
@@ -103,6 +104,7 @@ class DRFD(nn.Module):
     """Deep robust feature downsampling by 2."""
 
     norm_before_conv: ClassVar[Pairs] = (("norm_c", "fusion"), ("norm_m", "fusion"))
+    free_order: ClassVar[Pair] = ("conv", "fusion")
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from legnet_cli.backbones._layers import (
     EdgeGuidedAttention,
     Filter,
+    Pair,
     Pairs,
     Pyramid,
     ResidualMlp,
+    add_product,
     conv,
     fill_depthwise,
     magnitude,
@@ -40,10 +42,16 @@ class PointAttention(nn.Module):
             nn.ReLU(inplace=True),
             conv(4 * channels, channels, 1, bias=False),
         )
+        self.fused = True
+
+    def make_exportable(self) -> Pairs:
+        """As of ``Exportable``."""
+        self.fused = False
+        return ()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        return torch.addcmul(x, x, torch.sigmoid(self.p_conv(x)))
+        return add_product(x, x, torch.sigmoid(self.p_conv(x)), self.fused)
 
 
 class LocalAttention(nn.Module):
@@ -107,6 +115,7 @@ class MediumRangeAttention(nn.Module):
         self.H_att2 = nn.Conv2d(channels, channels, (size, 3), groups=channels, bias=False)
         self.V_att2 = nn.Conv2d(channels, channels, (3, size), groups=channels, bias=False)
         self.norm = nn.BatchNorm2d(channels)
+        self.strips: nn.Conv2d | None = None
 
     def kernel(self) -> Tensor:
         """The four strips as one depthwise kernel, (C, 1, size + 2, size + 2)."""
@@ -117,10 +126,24 @@ class MediumRangeAttention(nn.Module):
         sheared_v = _shear_rows(self.V_att2.weight.transpose(2, 3)).transpose(2, 3)
         return strips + F.pad(sheared_h, (0, 0, 1, 1)) + F.pad(sheared_v, (1, 1, 0, 0))
 
+    @torch.no_grad()
+    def make_exportable(self) -> Pairs:
+        """As of ``Exportable``: the kernel is summed up once, and the norm can be folded into it."""
+        kernel = self.kernel()
+        channels, side = len(kernel), kernel.shape[-1]
+        self.strips = nn.Conv2d(channels, channels, side, padding=side // 2, groups=channels, bias=False)
+        self.strips.to(kernel.dtype).weight.copy_(kernel)
+        del self.H_att1, self.V_att1, self.H_att2, self.V_att2
+        return (("strips", "norm"),)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        kernel = self.kernel()
-        y = F.conv2d(self.max_m2(self.max_m1(x)), kernel, padding=kernel.shape[-1] // 2, groups=x.shape[1])
+        y = self.max_m2(self.max_m1(x))
+        if self.strips is None:
+            kernel = self.kernel()
+            y = F.conv2d(y, kernel, padding=kernel.shape[-1] // 2, groups=x.shape[1])
+        else:
+            y = self.strips(y)
         gate = torch.sigmoid(self.norm(y))
         return x * F.interpolate(gate, size=x.shape[2:], mode="nearest")
 
@@ -234,6 +257,7 @@ class DRFD(nn.Module):
     """Deep robust feature downsampling by 2, without the Gaussian of LEGNet."""
 
     norm_before_conv: ClassVar[Pairs] = (("norm_c", "fusion"), ("norm_m", "fusion"))
+    free_order: ClassVar[Pair] = ("conv", "fusion")
 
     def __init__(self, channels: int) -> None:
         super().__init__()

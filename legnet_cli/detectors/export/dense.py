@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -15,11 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from legnet_cli.backbones._layers import EdgeGuidedAttention
-from legnet_cli.backbones.unravelnet import MediumRangeAttention, PointAttention
+from legnet_cli.backbones._layers import Exportable
 from legnet_cli.detectors.export.onnx_builder import OPSET
 from legnet_cli.detectors.fast.fold import fold_after
-from legnet_cli.detectors.fast.modules import MergedLevel
 from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
 from legnet_cli.detectors.weights.recipes import MEAN, STRIDE
 
@@ -43,14 +42,12 @@ class Dense(nn.Module):
         """Outputs and their kinds, as of :mod:`onnx_builder`."""
         raise NotImplementedError
 
-    @torch.no_grad()
-    def _make_plain(self) -> None:
+    def _make_exportable(self) -> None:
         """Rewrite modules into what exporters know; outputs stay the same."""
-        for owner in list(self.modules()):
-            for name, module in list(owner.named_children()):
-                plain = next((new for old, new in _PLAIN.items() if isinstance(module, old)), None)
-                if plain is not None:
-                    owner.add_module(name, plain(module))
+        for module in list(self.modules()):
+            if isinstance(module, Exportable):
+                for conv, norm in module.make_exportable():
+                    fold_after(cast(nn.Conv2d, module.get_submodule(conv)), module, norm)
         self.eval().requires_grad_(False)
 
 
@@ -63,7 +60,7 @@ class OrientedDense(Dense):
     def __init__(self, network: OrientedRCNN) -> None:
         super().__init__()
         self.backbone, self.neck, self.rpn_head = network.backbone, network.neck, network.rpn_head
-        self._make_plain()
+        self._make_exportable()
         self.extra, self.neck.extra = self.neck.extra, 0
         self.dtype = network.dtype
         levels, logits, offsets = level_names(len(network.cfg["rpn_head"]["anchor_generator"]["strides"]))
@@ -80,79 +77,6 @@ class OrientedDense(Dense):
             levels.append(functional.max_pool2d(levels[-1], 1, 2))
         outputs = [self.rpn_head(level) for level in levels]
         return (*levels, *(logits for logits, _ in outputs), *(offsets for _, offsets in outputs))
-
-
-class _WholeLevel(nn.Module):
-    """A :class:`MergedLevel` without strided writes, which exporters turn into scattered ones."""
-
-    def __init__(self, level: MergedLevel) -> None:
-        super().__init__()
-        self.level = level
-
-    def forward(self, x: Tensor, top: Tensor) -> Tensor:
-        """As :class:`MergedLevel`."""
-        height, width = top.shape[2:]
-        phases = self.level.phases(top + self.level.bias).chunk(4, 1)
-        parts = [
-            phase[:, :, i // 2 : i // 2 + height, i % 2 : i % 2 + width].unsqueeze(2) for i, phase in enumerate(phases)
-        ]
-        out: Tensor = self.level.mixed(x) + functional.pixel_shuffle(torch.cat(parts, 2).flatten(1, 2), 2)
-        return out
-
-
-class _FixedAttention(nn.Module):
-    """A :class:`MediumRangeAttention` with its strips and norm summed up once."""
-
-    def __init__(self, attention: MediumRangeAttention) -> None:
-        super().__init__()
-        self.max_m1, self.max_m2 = attention.max_m1, attention.max_m2
-        kernel = attention.kernel()
-        channels, side = len(kernel), kernel.shape[-1]
-        self.strips = nn.Conv2d(channels, channels, side, padding=side // 2, groups=channels, bias=False)
-        self.strips.to(kernel.dtype).weight.copy_(kernel)
-        self.norm: nn.Module = attention.norm
-        fold_after(self.strips, self, "norm")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As :class:`MediumRangeAttention`."""
-        gate = torch.sigmoid(self.strips(self.max_m2(self.max_m1(x))))
-        return x * functional.interpolate(gate, size=x.shape[2:], mode="nearest")
-
-
-class _PlainGuided(nn.Module):
-    """An :class:`EdgeGuidedAttention` without ``addcmul``, which the exporter computes in float32."""
-
-    def __init__(self, attention: EdgeGuidedAttention) -> None:
-        super().__init__()
-        self.inner = attention
-
-    def forward(self, x: Tensor, guide: Tensor) -> Tensor:
-        """As :class:`EdgeGuidedAttention`."""
-        y = self.inner.conv2d(x + x * guide)
-        pooled = y.mean((2, 3)).unsqueeze(1)
-        weight = torch.sigmoid(self.inner.conv1d(pooled)).transpose(1, 2).unsqueeze(-1)
-        out: Tensor = self.inner.norm(x + y * weight)
-        return out
-
-
-class _PlainPoint(nn.Module):
-    """A :class:`PointAttention` without ``addcmul``."""
-
-    def __init__(self, attention: PointAttention) -> None:
-        super().__init__()
-        self.inner = attention
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As :class:`PointAttention`."""
-        return x + x * torch.sigmoid(self.inner.p_conv(x))
-
-
-_PLAIN: dict[type[nn.Module], Callable[..., nn.Module]] = {
-    MergedLevel: _WholeLevel,
-    MediumRangeAttention: _FixedAttention,
-    EdgeGuidedAttention: _PlainGuided,
-    PointAttention: _PlainPoint,
-}
 
 
 def level_names(levels: int, *kinds: str) -> list[list[str]]:

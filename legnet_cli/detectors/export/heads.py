@@ -37,7 +37,7 @@ class MMDense(Dense):
         fold_norms(model.backbone)
         regroup(model.backbone)
         scale_input(model.backbone, 1 / torch.tensor(STD, dtype=torch.float64))
-        self._make_plain()
+        self._make_exportable()
         for part in (model.backbone, model.neck):
             part.to(dtype)
         self.names = [name for kind in level_names(model.neck.num_outs, *outputs) for name in kind]

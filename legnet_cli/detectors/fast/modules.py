@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from legnet_cli.backbones._layers import Pairs
 from legnet_cli.detectors.fast.cpu import fast_products
 from legnet_cli.detectors.fast.fold import set_conv
 
@@ -48,15 +49,23 @@ class MergedLevel(nn.Module):
         phases = torch.einsum("rai,sbj,okij->rsokab", taps, taps, weight)
         self.phases = nn.Conv2d(width, 4 * out, 2, padding=1, bias=False)
         self.phases.weight = nn.Parameter(phases.flatten(0, 2).to(output.weight.dtype), requires_grad=False)
+        self.strided = True
+
+    def make_exportable(self) -> Pairs:
+        """As of ``Exportable``: no strided writes, which exporters turn into scattered ones."""
+        self.strided = False
+        return ()
 
     def forward(self, x: Tensor, top: Tensor) -> Tensor:
         """(B, C, 2H, 2W) and the next coarser sum (B, K, H, W) to a level (B, K, 2H, 2W)."""
-        out: Tensor = self.mixed(x)
         height, width = top.shape[2:]
         phases = self.phases(top + self.bias).chunk(4, 1)
-        for i, phase in enumerate(phases):
-            row, column = divmod(i, 2)
-            out[:, :, row::2, column::2] += phase[:, :, row : row + height, column : column + width]
+        parts = [phase[:, :, i // 2 : i // 2 + height, i % 2 : i % 2 + width] for i, phase in enumerate(phases)]
+        out: Tensor = self.mixed(x)
+        if not self.strided:
+            return out + F.pixel_shuffle(torch.stack(parts, 2).flatten(1, 2), 2)
+        for i, part in enumerate(parts):
+            out[:, :, i // 2 :: 2, i % 2 :: 2] += part
         return out
 
 
