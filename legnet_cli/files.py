@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,7 +105,7 @@ def replace_folder(new: Path, target: Path) -> None:
     Raises:
         DataError: it cannot be moved; the old folder is as it was.
     """
-    with _as_data_error(target):
+    with writable(target):
         if not target.exists():
             os.replace(new, target)
             return
@@ -121,10 +122,28 @@ def replace_folder(new: Path, target: Path) -> None:
                 shutil.rmtree(aside, ignore_errors=True)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file that other processes read at any time: they see the old content or the new.
+
+    It is not forced to the disk: for what can be checked when it is read, and made again.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            scratch.write_bytes(content)
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
 @contextmanager
 def _scratch(target: Path) -> Iterator[Path]:
     """A path of the target's name in a hidden folder beside it, which is removed in the end."""
-    with _as_data_error(target):
+    with writable(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".legnet-", dir=target.parent))
         try:
@@ -134,7 +153,8 @@ def _scratch(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _as_data_error(target: Path) -> Iterator[None]:
+def writable(target: Path) -> Iterator[None]:
+    """Any OSError of the body as a DataError: ``target`` cannot be written."""
     try:
         yield
     except OSError as error:

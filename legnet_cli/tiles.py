@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,19 +61,61 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
     An axis no longer than a tile has the single start 0.
     """
     check_tiling(tile, overlap)
-    if length <= tile:
-        return [0]
-    starts = list(range(0, length - tile, tile - overlap))
-    return [*starts, length - tile]
+    return [_start(index, length, tile, overlap) for index in range(_count(length, tile, overlap))]
 
 
 def tile_grid(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
-    """Tiles covering a grid of ``height`` × ``width`` pixels, row by row.
+    """Tiles covering a grid of ``height`` × ``width`` pixels, row by row; see :class:`TileGrid`."""
+    return list(TileGrid(height, width, tile, overlap))
+
+
+class TileGrid(Sequence[Tile]):
+    """Tiles covering a grid of pixels, row by row, computed when asked for: a grid may have billions.
 
     No tile reaches outside: a side shorter than ``tile`` makes the tiles that short too.
     """
-    rows, cols = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
-    return [Tile(row, col, min(tile, height), min(tile, width)) for row in rows for col in cols]
+
+    def __init__(self, height: int, width: int, tile: int, overlap: int) -> None:
+        check_tiling(tile, overlap)
+        self._size, self._tiling = (height, width), (tile, overlap)
+        self.rows, self.cols = (_count(side, tile, overlap) for side in self._size)
+
+    def __len__(self) -> int:
+        return self.rows * self.cols
+
+    @overload
+    def __getitem__(self, index: int) -> Tile: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Tile]: ...
+
+    def __getitem__(self, index: int | slice) -> Tile | list[Tile]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        (height, width), (tile, overlap) = self._size, self._tiling
+        row, col = divmod(index % len(self), self.cols)
+        first = _start(row, height, tile, overlap), _start(col, width, tile, overlap)
+        return Tile(*first, min(tile, height), min(tile, width))
+
+    def near(self, left: float, top: float, right: float, bottom: float) -> list[int]:
+        """Indices of tiles that the bounds, in pixels, may touch; some neighbours are among them."""
+        (height, width), (tile, overlap) = self._size, self._tiling
+        spans = []
+        for low, high, side, count in ((top, bottom, height, self.rows), (left, right, width, self.cols)):
+            first = max(0, min(int((min(max(low, 0), side) - tile) // (tile - overlap)), count - 1))
+            last = min(count - 1, max(0, int(min(max(high, 0), side) // (tile - overlap)) + 1))
+            spans.append(range(first, last + 1))
+        return [row * self.cols + col for row in spans[0] for col in spans[1]]
+
+
+def _count(length: int, tile: int, overlap: int) -> int:
+    return 1 if length <= tile else -(-(length - tile) // (tile - overlap)) + 1
+
+
+def _start(index: int, length: int, tile: int, overlap: int) -> int:
+    return min(index * (tile - overlap), max(length - tile, 0))
 
 
 class TileName(NamedTuple):

@@ -46,6 +46,15 @@ def is_local(path: str) -> bool:
     return os.path.exists(name) or not (name.startswith("/vsi") or _SUBDATASET.match(name))
 
 
+def scene_stamp(path: str) -> str:
+    """What changes when the content of a local file does: its size and time; empty for what is elsewhere."""
+    try:
+        status = os.stat(gdal_path(path))
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 def expand_scenes(args: Sequence[str]) -> list[str]:
     """Rasters named by ``args``, each as GDAL takes it; in the order given, a folder's or glob's sorted, no doubles.
 

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,6 +36,7 @@ MAX_UPSAMPLING = 16
 SAMPLE_SIDE = 1024  # px of the decimated scene that percentiles are taken from
 SAMPLE_COST = 1 << 24  # px: above it percentiles come from spots, not from reading everything
 _SPOTS, _SPOT = 16, 64  # spots along each side, and the side of one in px
+_MOST_BLOCKS = 256  # under a tile, that are asked for whether they are stored
 _NETWORK = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs)")
 _REMOTE = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no listing of the server's folder for sidecars
@@ -129,6 +130,16 @@ class Scene:
                 window = (tile.col * x, tile.row * y, tile.width * x, tile.height * y)
             found = self._fetch(ds, window, (tile.height, tile.width), smooth=self._resampled)
         return self._to_rgb(*found)
+
+    def is_empty(self, tile: Tile) -> bool:
+        """Whether a window of a GeoTIFF lies in blocks that the file leaves out, so that it need not be read."""
+        if self._orientation != 1:
+            return False
+        x, y = self.scale_x, self.scale_y
+        rows = int(tile.row * y), math.ceil((tile.row + tile.height) * y)
+        cols = int(tile.col * x), math.ceil((tile.col + tile.width) * x)
+        with self._source.borrow() as ds:
+            return _is_sparse(ds, self._bands.indexes, rows, cols)
 
     def preview(self, max_side: int) -> tuple[NDArray[np.uint8], float]:
         """The whole raster as RGB (h, w, 3) with no side over ``max_side``, and raster pixels per pixel of it."""
@@ -254,6 +265,23 @@ class _Handles:
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
+
+
+def _is_sparse(ds: DatasetReader, bands: Sequence[int], rows: tuple[int, int], cols: tuple[int, int]) -> bool:
+    """Whether no block of a GeoTIFF that the window touches is stored; False where that would take long to tell."""
+    height, width = ds.block_shapes[0]
+    row_range = range(rows[0] // height, -(-min(rows[1], ds.height) // height))
+    col_range = range(cols[0] // width, -(-min(cols[1], ds.width) // width))
+    if ds.driver != "GTiff" or len(row_range) * len(col_range) > _MOST_BLOCKS:
+        return False
+    if ds.interleaving is not None and ds.interleaving.name == "pixel":
+        bands = bands[:1]  # they share their blocks
+    return not any(
+        ds.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band)
+        for band in bands
+        for row in row_range
+        for col in col_range
+    )
 
 
 def _without_crs(georef: Georef) -> tuple[str, ...]:

@@ -38,7 +38,9 @@ def test_json(tmp_path, blobs, scene):
     result = run(scene, "-w", "any", "-o", tmp_path / "o.csv", "--json", "-q")
     found = json.loads(result.stdout)
     assert found["objects"] == {"bright": 1, "dim": 1}
-    assert found["scenes"] == [{"path": scene, "objects": 2, "tiles": 4, "km2": pytest.approx(0.008, rel=0.01)}]
+    assert found["scenes"] == [
+        {"path": scene, "name": "a.tif", "objects": 2, "tiles": 4, "km2": pytest.approx(0.008, rel=0.01)}
+    ]
     assert result.stderr == ""
 
 
@@ -65,7 +67,7 @@ def test_errors_are_one_line_with_their_code(tmp_path, blobs, scene, args, code,
 def test_verbose_tells_of_weights_tiles_and_time(tmp_path, scene, blobs):
     plain = run(scene, "-w", "any", "-o", tmp_path / "a.csv").stderr
     more = run(scene, "-w", "any", "-o", tmp_path / "b.csv", "-v").stderr
-    for words in ("2 classes, by torch in fp32 on cpu", "tiles of 128 pixels, overlap 48", "objects in"):
+    for words in ("2 classes, by torch in fp32 on cpu", "tiles of 128 pixels, overlap 48", "a.tif: 2 objects"):
         assert words in more
         assert words not in plain
 

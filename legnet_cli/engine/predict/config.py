@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.engine import options
 from legnet_cli.engine.options import Engine, Precision
+from legnet_cli.errors import ConfigError
 from legnet_cli.settings import Settings, documented, option, required
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """Number and count of parts from ``3/8``; parts count from 1.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise ConfigError(f"--shard {text}: give a part and the number of parts, from 1/8 to 8/8")
+    return int(found[1]), int(found[2])
 
 
 @documented
@@ -37,11 +51,18 @@ class PredictConfig(Settings):
     engine: Engine = options.engine()
     precision: Precision = options.precision()
     compile: bool = option(False, "Compile the network first: minutes, for GPUs and many tiles.")
+    workers: int = option(1, "Processes that search, each with its share of threads or a GPU of its own.", least=1)
+    shard: tuple[int, int] | None = option(
+        None, "Search part I of N only, into a shared --job: I/N.", unset="all, and write the output", parse=read_shard
+    )
+    job: Path | None = option(None, "Folder of what is found so far.", unset="a hidden folder beside --out")
+    strict: bool = option(False, "Stop at the first scene that cannot be searched, and write nothing.")
     overwrite: bool = options.overwrite()
 
     def faults(self) -> list[tuple[object, str]]:
         """See :class:`Settings`."""
         return [
+            (self.shard is not None and self.job is None, "--shard writes to a shared folder: name it with --job"),
             (not self.scenes, "no scene given: name a raster, folder or URL"),
             (self.gsd is not None and not 0 < self.gsd < 1e6, f"--gsd {self.gsd}: give metres per pixel, above 0"),
         ]

@@ -9,46 +9,65 @@ from __future__ import annotations
 import difflib
 import logging
 import time
+import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
-from legnet_cli.boxes import Detections, boxes_to_polygons, polygons_to_boxes
 from legnet_cli.detectors.loader import Detector, load_detector
 from legnet_cli.detectors.stages import StageObserver, unobserved
-from legnet_cli.detectors.weights.fetch import EMBEDDED
+from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch, sha256
 from legnet_cli.engine.predict.config import PredictConfig
+from legnet_cli.engine.predict.job import Job, job_folder
 from legnet_cli.engine.predict.outputs import SceneResult, check_outputs, check_scenes, write_detections
+from legnet_cli.engine.predict.plan import ScenePlan, plan_scene, scene_names, settings_digest, shares
 from legnet_cli.engine.predict.preview import write_preview
-from legnet_cli.engine.predict.scan import scan_tiles
-from legnet_cli.errors import ConfigError
-from legnet_cli.geo.aoi import Aoi, aoi_in_pixels, centres_inside, read_aoi, tiles_touching
-from legnet_cli.geo.georef import Georef
+from legnet_cli.engine.predict.search import Done, all_done, join_scene, search_by_workers, search_here
+from legnet_cli.errors import CheckpointError, ConfigError, DataError
+from legnet_cli.geo.aoi import Aoi, read_aoi
 from legnet_cli.geo.inputs import expand_scenes
 from legnet_cli.geo.raster import Scene
-from legnet_cli.tiles import Tile, choose_tiling, tile_grid
 
 logger = logging.getLogger(__name__)
 
 PREVIEW_SIDE = 2048  # pixels of a preview's longer side at most
-_CELLS = 16  # along each side of a scene, whose ground areas are summed
+
+
+@dataclass(frozen=True)
+class SceneFailure:
+    """A scene that could not be searched, and why."""
+
+    path: str
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class PredictResult:
-    """Objects of all scenes, and what the search took."""
+    """Objects of all scenes, and what the search took.
+
+    Attributes:
+        scenes: those that were searched.
+        failures: those that could not be; their job folder stays, to be gone on with.
+        classes: names of the labels.
+        model: name of the weights.
+        out: the output; None for a share, which leaves parts alone.
+        previews: pictures.
+        seconds: of this run.
+    """
 
     scenes: tuple[SceneResult, ...]
     classes: tuple[str, ...]
     model: str
-    out: Path
+    out: Path | None
     previews: tuple[Path, ...]
     seconds: float
+    failures: tuple[SceneFailure, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -65,22 +84,16 @@ class PredictResult:
 
 @dataclass(frozen=True)
 class SearchProgress:
-    """State of a search: tiles done of all, and the ground area they cover."""
+    """State of a search: tiles done, the ground they cover, scenes, boxes before tiles are merged, and failures."""
 
     scene: str
     tiles_done: int
     tiles_total: int
     km2_done: float
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One scene with the tiles to search, the area of interest in pixels of its grid and the ground they cover."""
-
-    scene: Scene
-    tiles: tuple[Tile, ...]
-    aoi: shapely.Geometry | None
-    km2: float | None
+    scenes_done: int = 0
+    scenes_total: int = 1
+    boxes: int = 0
+    failures: int = 0
 
 
 def predict(
@@ -92,24 +105,73 @@ def predict(
 ) -> PredictResult:
     """Search ``config.scenes`` and write what is found to ``config.out``.
 
+    What is found is kept in a job folder until the output stands: a search that ended early goes on from there. A
+    scene that cannot be searched does not stop the others; it is among the result's failures.
+
     Args:
         config: what to do.
-        on_progress: told the state of the search after each batch of tiles.
+        on_progress: told the state of the search after each block of tiles.
         on_download: told the bytes so far and in all (None if unknown) while weights are fetched.
         detector: weights loaded before, in place of ``config.weights`` and of what says how to run them.
         observer: told of the stages ``read`` (in threads), ``detect``, ``merge`` and ``write``.
 
     Raises:
-        ConfigError: settings that are wrong or disagree.
-        DataError: a scene, weight file, area of interest or output that cannot be used.
+        ConfigError: settings that are wrong or disagree, also with an earlier run's that is to be gone on with.
+        DataError: a weight file, area of interest or output that cannot be used, or no scene that can.
         DependencyError: a device or package that is absent.
     """
     start = time.perf_counter()
     paths = expand_scenes(config.scenes)
-    previews = _preview_paths(config.preview, paths)
-    check_outputs(config.out, previews, config.crs, overwrite=config.overwrite)
+    names = scene_names(paths)
+    previews = _preview_paths(config.preview, names)
+    folder = job_folder(config.out, config.job)
+    check_outputs(config.out, previews, config.crs, overwrite=config.overwrite or Job(folder, {}).written(config.out))
     aoi = read_aoi(config.aoi) if config.aoi else None
-    detector = detector or load_detector(
+    how = settings_digest(config, *_weights(config, detector), aoi) if detector else None
+    detector = detector or _load(config, on_download)
+    how = how or settings_digest(config, *_weights(config, detector, loaded=True), aoi)
+    wanted = _class_indices(config.classes, detector.card.classes)
+    plans, failures = _plan(paths, names, config, detector, aoi)
+    georefs = [(plan.name, plan.scene.georef) for plan in plans]
+    check_scenes(georefs, detector.card.classes, config.out, config.crs)
+    job = Job(folder, how)
+    shared = "" if config.shard is None else "-{}-of-{}".format(*config.shard)
+    with job.open(plans, fresh=config.overwrite and config.shard is None, shared=shared), _kept_if_used(job):
+        failures += _search(plans, job, config, detector, on_progress, observer)
+        good = [plan for plan in plans if plan.name not in {failure.name for failure in failures}]
+        if not good:
+            job.remove()
+            raise DataError("; ".join(failure.reason for failure in failures[:1]))
+        known = (detector.card.classes, detector.card.name)
+        if config.shard is not None and not all_done(good, job):
+            return PredictResult((), *known, None, (), time.perf_counter() - start, tuple(failures))
+        results = [join_scene(plan, job, config, wanted, observer) for plan in good]
+        with observer("write"):
+            write_detections(config.out, results, *known, config.crs)
+        drawn = [path for path, name in zip(previews, names, strict=False) if name in {plan.name for plan in good}]
+        for path, plan, result in zip(drawn, good, results, strict=False):
+            _draw(path, plan.scene, detector.card.classes, result)
+        if failures:
+            job.note_written([config.out, *drawn])
+    if not failures:
+        job.remove()
+    seconds = time.perf_counter() - start
+    return PredictResult(tuple(results), *known, config.out, tuple(drawn), seconds, tuple(failures))
+
+
+@contextmanager
+def _kept_if_used(job: Job) -> Iterator[None]:
+    """After an error or interrupt keep the folder only if there is something in it to go on from."""
+    try:
+        yield
+    except BaseException:
+        if job.empty:
+            job.remove()
+        raise
+
+
+def _load(config: PredictConfig, on_download: Callable[[int, int | None], None]) -> Detector:
+    detector = load_detector(
         config.weights,
         device=config.device,
         engine=config.engine,
@@ -118,27 +180,25 @@ def predict(
         score_threshold=config.score,
         progress=on_download,
     )
+    card = detector.card
     logger.debug(
         "%s: %s, %d classes, by %s in %s on %s",
-        *(detector.card.name, detector.card.recipe, len(detector.card.classes)),
-        *(detector.engine, detector.precision, detector.device),
+        *(card.name, card.recipe, len(card.classes), detector.engine, detector.precision, detector.device),
     )
     if config.weights == EMBEDDED:
-        card = detector.card
         logger.info("weights: %s, trained on %s: knows %s", card.name, card.trained_on, ", ".join(card.classes))
-    wanted = _class_indices(config.classes, detector.card.classes)
-    jobs = [_plan(path, config, detector, aoi) for path in paths]
-    georefs = [(job.scene.name, job.scene.georef) for job in jobs]
-    check_scenes(georefs, detector.card.classes, config.out, config.crs)
-    results = _search(jobs, config, detector, wanted, on_progress, observer)
-    with observer("write"):
-        write_detections(config.out, results, detector.card.classes, detector.card.name, config.crs)
-    for path, job, result in zip(previews, jobs, results, strict=False):
-        _draw(path, job.scene, detector.card.classes, result)
-    seconds = time.perf_counter() - start
-    return PredictResult(
-        tuple(results), detector.card.classes, detector.card.name, config.out, tuple(previews), seconds
-    )
+    return detector
+
+
+def _weights(config: PredictConfig, detector: Detector, *, loaded: bool = False) -> tuple[str, dict[str, str]]:
+    """What tells weights apart, and how they are run; a detector of unknown origin is unlike any other."""
+    how = {"engine": detector.engine, "precision": detector.precision, "device": detector.device.type}
+    if not loaded:
+        return uuid.uuid4().hex, how
+    try:
+        return sha256(fetch(config.weights)), how
+    except CheckpointError:
+        return config.weights, how
 
 
 def _class_indices(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int64] | None:
@@ -146,106 +206,104 @@ def _class_indices(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int
     unknown = [name for name in names if name not in known]
     if unknown:
         close = difflib.get_close_matches(unknown[0], known, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(known)}"
+        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
         raise ConfigError(f"--classes: the model has no class {unknown[0]!r}; {hint}")
     return np.array(sorted({known.index(name) for name in names}), np.int64) if names else None
 
 
-def _plan(path: str, config: PredictConfig, detector: Detector, aoi: Aoi | None) -> _Job:
-    """Choose the tiles of a scene; every fault its header shows comes out here, before any search."""
-    tile, overlap = choose_tiling(config.tile, config.overlap, (detector.card.tile, detector.card.overlap))
-    with Scene.open(path, bands=config.bands, stretch=config.stretch, gsd=config.gsd) as scene:
-        for warning in scene.warnings:
-            logger.warning("%s: %s", scene.name, warning)
-        tiles = tile_grid(scene.height, scene.width, tile, overlap)
-        logger.debug(
-            "%s: %d × %d pixels%s, %d tiles of %d pixels, overlap %d",
-            *(scene.name, scene.width, scene.height),
-            "" if scene.georef.gsd is None else " of {:.3g} × {:.3g} m".format(*scene.georef.gsd),
-            *(len(tiles), tile, overlap),
-        )
-        km2 = _ground_km2(scene.georef)
-        if aoi is None:
-            return _Job(scene, tuple(tiles), None, km2)
-        in_source = aoi_in_pixels(aoi, scene.georef)
-        in_grid = shapely.transform(in_source, lambda xy: xy / (scene.scale_x, scene.scale_y))
-        touched = [t for t, touches in zip(tiles, tiles_touching(in_grid, tiles), strict=True) if touches]
-        return _Job(scene, tuple(touched), in_grid, km2 and km2 * len(touched) / len(tiles))
+def _plan(
+    paths: Sequence[str], names: Sequence[str], config: PredictConfig, detector: Detector, aoi: Aoi | None
+) -> tuple[list[ScenePlan], list[SceneFailure]]:
+    """The scenes that can be opened, and those that cannot.
 
-
-def _ground_km2(georef: Georef) -> float | None:
-    """Ground area of a scene, summed over a grid, for a pixel of a large scene is not as large everywhere."""
-    if georef.gsd is None:
-        return None
-    x, y = np.meshgrid(np.linspace(0, georef.width, _CELLS + 1), np.linspace(0, georef.height, _CELLS + 1))
-    grid = np.stack([x, y], 2)
-    corners = np.stack([grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]], 2)
-    return float(np.nansum(georef.measure(corners.reshape(-1, 4, 2)).area_m2)) / 1e6
+    Raises:
+        DataError: none can, or one cannot and ``config.strict`` is set.
+    """
+    plans, failures = [], []
+    for path, name in zip(paths, names, strict=True):
+        try:
+            plans.append(plan_scene(path, name, config, detector.card, aoi))
+        except DataError as error:
+            if config.strict or len(paths) == 1:
+                raise
+            failures.append(SceneFailure(path, name, str(error)))
+    if not plans:
+        raise DataError(f"{failures[0].reason} (and {len(failures) - 1} more scenes cannot be used)")
+    return plans, failures
 
 
 def _search(
-    jobs: Sequence[_Job],
+    plans: Sequence[ScenePlan],
+    job: Job,
     config: PredictConfig,
     detector: Detector,
-    wanted: NDArray[np.int64] | None,
     on_progress: Callable[[SearchProgress], None],
     observer: StageObserver,
-) -> list[SceneResult]:
-    total = sum(len(job.tiles) for job in jobs)
-    done, km2 = 0, 0.0
-    results = []
-    for job in jobs:
-        per_tile = (job.km2 or 0.0) / max(len(job.tiles), 1)
+) -> list[SceneFailure]:
+    """Search the blocks that are missing; returns the scenes that failed.
 
-        def advance(count: int, path: str = job.scene.path, per_tile: float = per_tile) -> None:
-            nonlocal done, km2
-            done, km2 = done + count, km2 + count * per_tile
-            on_progress(SearchProgress(path, done, total, km2))
-
-        begin = time.perf_counter()
-        results.append(_search_scene(job, config, detector, wanted, advance, observer))
-        found, seconds = len(results[-1].detections), time.perf_counter() - begin
-        logger.debug("%s: %d objects in %.1f s", job.scene.name, found, seconds)
-    return results
-
-
-def _search_scene(
-    job: _Job,
-    config: PredictConfig,
-    detector: Detector,
-    wanted: NDArray[np.int64] | None,
-    advance: Callable[[int], None],
-    observer: StageObserver,
-) -> SceneResult:
-    batch = config.batch or (1 if detector.device.type == "cpu" else 4)
-    with job.scene as scene:
-        found = scan_tiles(scene, detector, job.tiles, batch, advance, config.score, observer)
-        keep = np.ones(len(found), np.bool_)
-        if wanted is not None:
-            keep &= np.isin(found.labels, wanted)
-        if job.aoi is not None:
-            keep &= centres_inside(job.aoi, found.boxes[:, :2])
-        found = found[keep][: config.max_detections]
-        scale = np.array([scene.scale_x, scene.scale_y])
-        polygons = boxes_to_polygons(found.boxes) * scale
-        if (scale != 1).any():
-            found = Detections(polygons_to_boxes(polygons), found.scores, found.labels)
-        return SceneResult(scene.path, scene.name, found, polygons, scene.georef, len(job.tiles), job.km2)
+    Raises:
+        DataError: a scene failed and ``config.strict`` is set, or a part cannot be written.
+    """
+    units, tally = shares(plans, config.shard), _Tally(plans)
+    if config.workers > 1:
+        ended = search_by_workers(units, job, config)
+    else:
+        ended = search_here(units, job, config, detector, observer, lambda count: on_progress(tally.tick(count)))
+    for done in ended:
+        if done.error:
+            if config.strict:
+                raise DataError(done.error)
+            job.drop(done.plan)
+        on_progress(tally.add(done))
+    return tally.failures
 
 
-def _preview_paths(preview: Path | None, scenes: Sequence[str]) -> list[Path]:
+class _Tally:
+    """How far a search has come."""
+
+    def __init__(self, plans: Sequence[ScenePlan]) -> None:
+        self._left = {plan.key: len(plan.tiles) for plan in plans}
+        self._total, self._scenes = sum(self._left.values()), len(plans)
+        self._tiles, self._km2, self._boxes, self._name, self._ticks = 0, 0.0, 0, "", 0
+        self.failures: list[SceneFailure] = []
+
+    def tick(self, tiles: int) -> SearchProgress:
+        """Tiles of a block that goes on."""
+        self._ticks += tiles
+        return self._state()
+
+    def add(self, done: Done) -> SearchProgress:
+        """A block that has ended."""
+        plan, self._ticks, self._name = done.plan, 0, done.plan.name
+        if done.error:
+            self.failures.append(SceneFailure(plan.scene.path, plan.name, done.error))
+            self._total -= self._left.pop(plan.key, 0)
+        else:
+            self._tiles, self._boxes = self._tiles + done.tiles, self._boxes + done.boxes
+            self._km2 += (plan.km2 or 0.0) * done.tiles / max(len(plan.tiles), 1)
+            if plan.key in self._left:
+                self._left[plan.key] -= done.tiles
+        return self._state()
+
+    def _state(self) -> SearchProgress:
+        finished, tiles = sum(left == 0 for left in self._left.values()), self._tiles + self._ticks
+        return SearchProgress(
+            self._name, tiles, self._total, self._km2, finished, self._scenes, self._boxes, len(self.failures)
+        )
+
+
+def _preview_paths(preview: Path | None, names: Sequence[str]) -> list[Path]:
     """Where the preview of each scene goes: the given file, or one beside it for each of several scenes."""
     if preview is None:
         return []
     if preview.suffix.lower() != ".png":
         raise ConfigError(f"--preview {preview} is not a PNG: give a name that ends in .png")
-    if len(scenes) == 1:
+    if len(names) == 1:
         return [preview]
-    names = [f"{preview.stem}_{Path(scene).stem}" for scene in scenes]
-    return [
-        preview.with_name(f"{name}.png" if names.count(name) == 1 else f"{name}_{number}.png")
-        for number, name in enumerate(names, 1)
-    ]
+    stems = [str(Path(name).with_suffix("")).replace("/", "_") for name in names]
+    stems = [stem if stems.count(stem) == 1 else f"{stem}_{number}" for number, stem in enumerate(stems, 1)]
+    return [preview.with_name(f"{preview.stem}_{stem}.png") for stem in stems]
 
 
 def _draw(path: Path, scene: Scene, classes: Sequence[str], result: SceneResult) -> None:

@@ -56,10 +56,28 @@ def scan_tiles(
 ) -> Detections:
     """Find the objects of ``grid`` in ``tiles``; boxes are in pixels of the grid, best score first.
 
-    Tiles without a valid pixel are skipped, and boxes that lie on invalid pixels for more than
+    Arguments as of :func:`search_tiles`; ``observer`` is told of the stage ``merge`` too.
+    """
+    found, tile_of = search_tiles(grid, detector, tiles, batch, on_tiles, lowest, observer)
+    with observer("merge"):
+        return merge_tiles(found, tile_of, tiles, (grid.height, grid.width))
+
+
+def search_tiles(
+    grid: PixelGrid,
+    detector: TileDetector,
+    tiles: Sequence[Tile],
+    batch: int,
+    on_tiles: Callable[[int], None] = lambda count: None,
+    lowest: float = 0.0,
+    observer: StageObserver = unobserved,
+) -> tuple[Detections, NDArray[np.int64]]:
+    """What a detector finds in each of ``tiles``: boxes in pixels of ``grid``, and the number of each one's tile (n,).
+
+    Tiles without a valid pixel or of a single colour are skipped, and boxes that lie on invalid pixels for more than
     ``1 - VISIBLE_SHARE`` of their area are dropped. ``on_tiles`` is told how many tiles were just finished.
     Boxes that score less than ``lowest`` are dropped before tiles are merged, where they could displace better ones.
-    ``observer`` is told of the stages ``read`` (in threads), ``detect`` and ``merge``.
+    ``observer`` is told of the stages ``read`` (in threads) and ``detect``.
     """
     found: list[Detections] = []
     tile_of: list[NDArray[np.int64]] = []
@@ -82,7 +100,7 @@ def scan_tiles(
         waiting.clear()
 
     for index, (image, valid) in enumerate(_read_ahead(read, tiles, batch + READERS)):
-        if not valid.any():
+        if not valid.any() or _plain(image):
             on_tiles(1)
             continue
         waiting.append((index, image, valid))
@@ -90,9 +108,12 @@ def scan_tiles(
             search()
     if waiting:
         search()
-    none = np.zeros(0, np.int64)
-    with observer("merge"):
-        return merge_tiles(Detections.concat(found), np.concatenate([none, *tile_of]), tiles, (grid.height, grid.width))
+    return Detections.concat(found), np.concatenate([np.zeros(0, np.int64), *tile_of])
+
+
+def _plain(image: Image) -> bool:
+    """Whether all pixels have one colour; a look at the first row tells nearly always."""
+    return bool((image[0] == image[0, 0]).all() and (image == image[0, 0]).all())
 
 
 def _read_ahead(

@@ -1,0 +1,196 @@
+"""The folder of a search: what each unit of work found, so that nothing is lost and many workers can share it.
+
+``job.json`` says what decides the result; ``parts/<scene>/<block>.npz`` holds the boxes of a block of tiles before
+tiles are merged. A part appears whole or not at all, and one that cannot be read counts as missing.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import socket
+import time
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from legnet_cli.boxes import Detections
+from legnet_cli.engine.predict.plan import ScenePlan
+from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.files import PathLike, writable, write_whole
+
+RECORD = "job.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """Boxes of a block of tiles, in pixels of the scene's grid, with the number of the tile each was found in."""
+
+    found: Detections
+    tile_of: NDArray[np.int64]
+
+
+def job_folder(out: PathLike, asked: Path | None) -> Path:
+    """Where a search keeps what it found: ``asked``, or a hidden folder beside its output."""
+    if asked is not None:
+        return asked
+    target = Path(out)
+    return target.with_name(f".{target.name.replace('{scene}', '_scene_')}.legnet-job")
+
+
+class Job:
+    """An open job folder.
+
+    Args:
+        folder: its place; made if need be.
+        settings: what decides the result.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        self.folder, self._settings = folder, dict(settings)
+        self._record: dict[str, object] = {}
+
+    @contextmanager
+    def open(self, plans: Sequence[ScenePlan], *, fresh: bool, shared: str = "") -> Iterator[None]:
+        """Hold the folder; parts of an earlier run with the same settings stay.
+
+        Args:
+            plans: the scenes; parts of those that changed are refused.
+            fresh: drop what an earlier run left.
+            shared: name of the share, where several processes write to one folder.
+
+        Raises:
+            DataError: another process holds it, or it cannot be written.
+            ConfigError: an earlier run had other settings, or a scene has changed since.
+        """
+        with writable(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with self._held(shared):
+            if fresh:
+                shutil.rmtree(self.folder / "parts", ignore_errors=True)
+                (self.folder / RECORD).unlink(missing_ok=True)
+            self._check(plans)
+            yield
+
+    @contextmanager
+    def _held(self, shared: str) -> Iterator[None]:
+        lock = filelock.FileLock(self.folder / f"lock{shared}")
+        holder = self.folder / f"holder{shared}.json"
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            who = {"pid": "?", "host": "?", "since": "?"}
+            with suppress(OSError, ValueError):
+                who |= json.loads(holder.read_text())
+            raise DataError(
+                f"{self.folder}: in use by process {who['pid']} on {who['host']} since {who['since']}: "
+                "wait for it to end, or give another --out"
+            ) from None
+        try:
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+            yield
+        finally:
+            lock.release()
+
+    def _check(self, plans: Sequence[ScenePlan]) -> None:
+        """Compare with what an earlier run recorded, and record this one."""
+        earlier = self._read_record()
+        stamps = {plan.key: plan.stamp for plan in plans}
+        if earlier is not None:
+            settings, known = earlier["settings"], earlier["scenes"]
+            changed = [name for name in self._settings if settings.get(name) != self._settings[name]]
+            if changed:
+                was = ", ".join(f"{name} {settings.get(name)} (now {self._settings[name]})" for name in changed)
+                raise ConfigError(
+                    f"{self.folder}: unfinished search with other settings: {was}: repeat it with those, "
+                    "or start again with --overwrite"
+                )
+            for plan in plans:
+                if plan.key in known and known[plan.key] != plan.stamp and self._has_parts(plan.key):
+                    raise ConfigError(f"{plan.name}: has changed since its search began: start again with --overwrite")
+            stamps = {**known, **stamps}
+        self._record = {"format": _FORMAT, "settings": self._settings, "scenes": stamps}
+        self._write_record()
+
+    def _read_record(self) -> dict[str, dict[str, str]] | None:
+        try:
+            record = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+            if record["format"] == _FORMAT and isinstance(record["settings"], dict):
+                return {key: dict(record[key]) for key in ("settings", "scenes", "written") if key in record}
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return None
+
+    def _write_record(self) -> None:
+        write_whole(self.folder / RECORD, json.dumps(self._record, indent=1).encode())
+
+    def written(self, out: Path) -> bool:
+        """Whether ``out`` is as an earlier run of this job left it, so that it may be replaced."""
+        earlier = self._read_record() or {}
+        return earlier.get("written", {}).get(str(out)) == _stamp(out)
+
+    def note_written(self, outputs: Sequence[Path]) -> None:
+        """Record outputs that a later run of this job may replace."""
+        self._record["written"] = {str(out): _stamp(out) for out in outputs}
+        self._write_record()
+
+    def has(self, plan: ScenePlan, block: int) -> bool:
+        """Whether a block has been searched."""
+        return self._part(plan.key, block).exists()
+
+    def _has_parts(self, key: str) -> bool:
+        return any((self.folder / "parts" / key).glob("*.npz"))
+
+    def _part(self, key: str, block: int) -> Path:
+        return self.folder / "parts" / key / f"{block}.npz"
+
+    def save(self, plan: ScenePlan, block: int, part: Part) -> None:
+        """Keep what a block holds.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        content, found = io.BytesIO(), part.found
+        np.savez(content, boxes=found.boxes, scores=found.scores, labels=found.labels, tiles=part.tile_of)
+        write_whole(self._part(plan.key, block), content.getvalue())
+
+    def load(self, plan: ScenePlan, block: int) -> Part | None:
+        """What a block holds; None if it was not searched, or its part is damaged."""
+        try:
+            # opened here: of a damaged file np.load leaves its own open
+            with self._part(plan.key, block).open("rb") as raw, np.load(raw) as file:
+                found = Detections(file["boxes"], file["scores"], file["labels"])
+                return Part(found, file["tiles"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def drop(self, plan: ScenePlan) -> None:
+        """Forget what was found in a scene."""
+        shutil.rmtree(self.folder / "parts" / plan.key, ignore_errors=True)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has been found so far."""
+        return not any((self.folder / "parts").glob("*/*.npz"))
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "absent"
+    return f"{status.st_size} {status.st_mtime_ns}"

@@ -1,0 +1,250 @@
+"""What a search that ends early leaves, and what goes on from there."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+from blobs import BlobDetector, draw
+
+from legnet_cli.engine.predict import PredictConfig, predict
+from legnet_cli.engine.predict import plan as planning
+from legnet_cli.engine.predict.job import Job, job_folder
+from legnet_cli.engine.predict.plan import scene_names
+from legnet_cli.errors import ConfigError, DataError
+
+ROOT = Path(__file__).parents[3]
+BOXES = [(60, 50, 40, 12, 0.4), (128, 100, 44, 16, -0.7), (220, 180, 30, 14, 1.2), (250, 40, 24, 10, 0.0)]
+VALUES = [160, 250, 250, 160]
+
+
+class Stop(BaseException):
+    """What no except clause expects, as a kill."""
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    monkeypatch.setattr(planning, "BLOCK", 3)
+
+
+@pytest.fixture
+def scenes(write_scene):
+    return [write_scene(f"s/{name}.tif", draw((230, 300), BOXES, VALUES)) for name in "abc"]
+
+
+class Dying(BlobDetector):
+    """Stops the search at its n-th tile."""
+
+    def __init__(self, tiles):
+        super().__init__()
+        self.left = tiles
+
+    def detect(self, images):
+        self.left -= len(images)
+        if self.left < 0:
+            raise Stop
+        return super().detect(images)
+
+
+def search(tmp_path, scenes, detector, monkeypatch, out="out.geojson", **values):
+    monkeypatch.setattr("legnet_cli.engine.predict.run.load_detector", lambda *_, **__: detector)
+    return predict(PredictConfig(tuple(scenes), tmp_path / out, weights="any", **values))
+
+
+def hidden(tmp_path):
+    return [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("tiles", [1, 4, 7, 13, 20, 33])
+def test_a_search_goes_on_where_it_stopped_to_the_same_bytes(tmp_path, scenes, monkeypatch, tiles):
+    whole = BlobDetector()
+    search(tmp_path, scenes, whole, monkeypatch, "whole.geojson")
+    with pytest.raises(Stop):
+        search(tmp_path, scenes, Dying(tiles), monkeypatch)
+    assert not (tmp_path / "out.geojson").exists()
+    again = BlobDetector()
+    result = search(tmp_path, scenes, again, monkeypatch)
+    named = (tmp_path / "whole.geojson").read_text().replace('"whole"', '"out"')
+    assert (tmp_path / "out.geojson").read_text() == named
+    # the block under way, of 3 tiles, is all that is searched twice
+    assert sum(again.batches) <= sum(whole.batches) - tiles + 3
+    assert len(result.scenes) == 3
+    assert hidden(tmp_path) == []
+
+
+def test_a_damaged_part_is_searched_again(tmp_path, scenes, monkeypatch):
+    with pytest.raises(Stop):
+        search(tmp_path, scenes, Dying(20), monkeypatch)
+    parts = sorted((tmp_path / ".out.geojson.legnet-job" / "parts").glob("*/*.npz"))
+    parts[0].write_bytes(parts[0].read_bytes()[:-40])
+    parts[1].write_bytes(b"")
+    search(tmp_path, scenes, BlobDetector(), monkeypatch)
+    search(tmp_path, scenes, BlobDetector(), monkeypatch, "whole.geojson")
+    named = (tmp_path / "whole.geojson").read_text().replace('"whole"', '"out"')
+    assert (tmp_path / "out.geojson").read_text() == named
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({"score": 0.4}, r"score 0\.25 \(now 0\.4\)"), ({"gsd": 1.0}, "gsd null"), ({"overlap": 10}, "overlap null")],
+)
+def test_other_settings_are_refused_and_named(tmp_path, scenes, monkeypatch, values, words):
+    with pytest.raises(Stop):
+        search(tmp_path, scenes, Dying(20), monkeypatch)
+    with pytest.raises(ConfigError, match=words):
+        search(tmp_path, scenes, BlobDetector(), monkeypatch, **values)
+    search(tmp_path, scenes, BlobDetector(), monkeypatch, overwrite=True, **values)
+    assert hidden(tmp_path) == []
+
+
+def test_a_changed_scene_is_refused(tmp_path, scenes, monkeypatch):
+    with pytest.raises(Stop):
+        search(tmp_path, scenes, Dying(20), monkeypatch)
+    os.utime(scenes[0], (1, 1))
+    with pytest.raises(ConfigError, match=r"a\.tif: has changed since"):
+        search(tmp_path, scenes, BlobDetector(), monkeypatch)
+
+
+def damage(path):
+    raw = Path(path).read_bytes()
+    Path(path).write_bytes(raw[: len(raw) - 30_000])
+
+
+def test_a_scene_that_fails_costs_itself_alone(tmp_path, write_scene, scenes, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 100, (600, 600), np.uint8)
+    bad = write_scene("s/bad.tif", noise, compress="deflate", tiled=True, blockxsize=128, blockysize=128)
+    whole = Path(bad).read_bytes()
+    damage(bad)
+    (tmp_path / "s" / "note.tif").write_text("no raster")
+    every = [scenes[0], bad, str(tmp_path / "s" / "note.tif"), *scenes[1:]]
+    result = search(tmp_path, every, BlobDetector(), monkeypatch)
+    assert [failure.name for failure in result.failures] == ["note.tif", "bad.tif"]
+    assert "cannot read rows" in result.failures[1].reason
+    assert [scene.name for scene in result.scenes] == ["a.tif", "b.tif", "c.tif"]
+    assert len(json.loads((tmp_path / "out.geojson").read_text())["features"]) == 12
+    assert hidden(tmp_path) == [".out.geojson.legnet-job"]
+
+    Path(bad).write_bytes(whole)  # put right; the other one is left out
+    again = BlobDetector()
+    every.remove(str(tmp_path / "s" / "note.tif"))
+    result = search(tmp_path, every, again, monkeypatch)
+    assert result.failures == ()
+    assert sum(again.batches) == 49  # of this scene alone
+    assert len({feature["properties"]["scene"] for feature in features(tmp_path)}) == 3  # noise has no objects
+    assert hidden(tmp_path) == []
+
+
+def features(tmp_path):
+    return json.loads((tmp_path / "out.geojson").read_text())["features"]
+
+
+def test_strict_stops_at_the_first(tmp_path, scenes, monkeypatch):
+    (tmp_path / "s" / "note.tif").write_text("no raster")
+    with pytest.raises(DataError, match=r"note\.tif"):
+        search(tmp_path, [*scenes, str(tmp_path / "s" / "note.tif")], BlobDetector(), monkeypatch, strict=True)
+    assert not (tmp_path / "out.geojson").exists()
+
+
+def test_no_scene_at_all_leaves_nothing(tmp_path, write_scene, monkeypatch):
+    bad = write_scene("bad.tif", np.zeros((600, 600), np.uint8) + np.arange(600, dtype=np.uint8), compress="deflate")
+    Path(bad).write_bytes(Path(bad).read_bytes()[:400])
+    with pytest.raises(DataError, match=r"bad\.tif"):
+        search(tmp_path, [bad], BlobDetector(), monkeypatch)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.tif"]
+
+
+def test_an_output_of_somebody_else_stays(tmp_path, scenes, monkeypatch):
+    (tmp_path / "s" / "note.tif").write_text("no raster")
+    every = [*scenes, str(tmp_path / "s" / "note.tif")]
+    search(tmp_path, every, BlobDetector(), monkeypatch)
+    (tmp_path / "out.geojson").write_text("mine")
+    with pytest.raises(ConfigError, match="exists already"):
+        search(tmp_path, every, BlobDetector(), monkeypatch)
+
+
+def test_who_holds_a_job_is_told(tmp_path, scenes, monkeypatch):
+    folder = job_folder(tmp_path / "out.geojson", None)
+    folder.mkdir()
+    (folder / "holder.json").write_text('{"pid": 7, "host": "node3", "since": "2026-01-01"}')
+    with (
+        filelock.FileLock(folder / "lock"),
+        pytest.raises(DataError, match="in use by process 7 on node3 since 2026-01-01"),
+    ):
+        search(tmp_path, scenes, BlobDetector(), monkeypatch)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_shares_in_any_order_make_the_whole(tmp_path, scenes, monkeypatch, count):
+    search(tmp_path, scenes, BlobDetector(), monkeypatch, "whole.geojson")
+    for number in reversed(range(1, count + 1)):
+        result = search(tmp_path, scenes, BlobDetector(), monkeypatch, shard=(number, count), job=tmp_path / "job")
+        assert (result.out is None) == (number > 1)  # the last share sees that all is done
+    named = (tmp_path / "whole.geojson").read_text().replace('"whole"', '"out"')
+    assert (tmp_path / "out.geojson").read_text() == named
+    assert not (tmp_path / "job").exists()
+
+
+def test_a_last_run_without_shard_writes_what_shares_found(tmp_path, scenes, monkeypatch):
+    search(tmp_path, scenes, BlobDetector(), monkeypatch, shard=(1, 2), job=tmp_path / "job")
+    rest = BlobDetector()
+    search(tmp_path, scenes, rest, monkeypatch, job=tmp_path / "job")
+    assert 0 < sum(rest.batches) < 3 * 12
+    assert len(features(tmp_path)) == 12
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/x.tif", "b/y.tif"], ["x.tif", "y.tif"]),
+        (["n/ortho.tif", "s/ortho.tif", "s/b.tif"], ["n/ortho.tif", "s/ortho.tif", "b.tif"]),
+        (["1/n/o.tif", "2/n/o.tif", "2/s/o.tif"], ["1/n/o.tif", "2/n/o.tif", "s/o.tif"]),
+        (["/vsis3/b/o.tif", "o.tif"], ["b/o.tif", "o.tif"]),
+    ],
+)
+def test_names_are_the_shortest_that_tell_scenes_apart(paths, names):
+    assert scene_names(paths) == names
+
+
+def test_two_scenes_of_one_name_keep_apart_in_the_layer(tmp_path, write_scene, monkeypatch):
+    every = [write_scene(f"{folder}/ortho.tif", draw((230, 300), BOXES, VALUES)) for folder in ("n", "s")]
+    search(tmp_path, every, BlobDetector(), monkeypatch)
+    assert {feature["properties"]["scene"] for feature in features(tmp_path)} == {"n/ortho.tif", "s/ortho.tif"}
+
+
+COMMAND = (sys.executable, "-m", "legnet_cli", "predict", "--device", "cpu", "--tile", "64", "--overlap", "0", "-q")
+
+
+def start(scenes, out, *more):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*COMMAND, *scenes, "--out", str(out), "--score", "0.05", *more], env=environment)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such signals")
+def test_workers_and_kills_change_no_byte(tmp_path, write_scene):
+    noise = np.random.default_rng(0).integers(0, 255, (3, 640, 1280), np.uint8)
+    scene = write_scene("noise.tif", noise)
+    assert start([scene], tmp_path / "one.csv").wait() == 0
+    parts = tmp_path / ".two.csv.legnet-job" / "parts"
+    process = start([scene], tmp_path / "two.csv", "--workers", "2")
+    while process.poll() is None and not any(parts.glob("*/*.npz")):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert any(parts.glob("*/*.npz"))
+    assert start([scene], tmp_path / "two.csv", "--workers", "2").wait() == 0
+    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert hidden(tmp_path) == []
+
+
+def test_a_job_without_parts_counts_as_empty(tmp_path):
+    job = Job(tmp_path / "job", {"score": "1"})
+    with job.open([], fresh=False):
+        assert job.empty
+    shutil.rmtree(tmp_path / "job")
