@@ -44,6 +44,7 @@ REGISTRY: dict[str, str] = {
     "--from": "split convert",
     "--gsd": "predict",
     "--images": "export benchmark convert",
+    "--job": "predict",
     "--json": "split train predict eval export benchmark convert models doctor",
     "--json-file": "benchmark",
     "--labels": "split train eval convert",
@@ -72,11 +73,13 @@ REGISTRY: dict[str, str] = {
     "--seconds": "benchmark",
     "--seed": "split train eval",
     "--set": "train",
+    "--shard": "predict",
     "--simplify": "export",
     "--skip-bad": "split train eval convert",
     "--split": "train eval",
     "--stac": "export",
     "--stretch": "split train predict eval",
+    "--strict": "predict",
     "--submission": "eval",
     "--tile": "split predict eval export benchmark",
     "--to": "convert",
@@ -85,7 +88,7 @@ REGISTRY: dict[str, str] = {
     "--verbose": "split train predict eval export benchmark convert",
     "--verify": "export",
     "--weights": "train predict eval benchmark",
-    "--workers": "split train eval",
+    "--workers": "split train predict eval",
 }
 
 # earlier spellings, refused with the new one

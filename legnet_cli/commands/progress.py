@@ -28,6 +28,7 @@ class ProgressBar:
         self._unit, self._quiet, self._lines, self._scale = unit, quiet, lines, scale
         self._bar: tqdm[Any] | None = None
         self._start = self._last = time.monotonic()
+        self._told = -1
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -69,9 +70,9 @@ class ProgressBar:
 
     def _tell(self, done: int, total: int, text: str) -> None:
         now, elapsed = time.monotonic(), self.seconds
-        if now - self._last < LOG_SECONDS and done < total:
+        if done == self._told or (now - self._last < LOG_SECONDS and done < total):
             return
-        self._last = now
+        self._last, self._told = now, done
         left = time.strftime("%H:%M:%S", time.gmtime((total - done) * elapsed / max(done, 1)))
         parts = [f"{done:,} of {total:,} {self._unit}s", f"{done / elapsed:.3g} {self._unit}s/s", text, f"{left} left"]
         typer.echo(", ".join(part for part in parts if part), err=True)
