@@ -78,7 +78,7 @@ def show_layers(roofline: Roofline) -> None:
 def show_comparison(comparison: Comparison) -> None:
     """Latencies before and after."""
     for difference in comparison.differences:
-        _print(f"not comparable: {comparison.path} has {difference}")
+        _print(f"not comparable with {comparison.path}: {difference}")
     rows = [
         (c.precision, str(c.batch), f"{c.before:,.1f}", f"{c.after:,.1f}", f"{c.slower:+.1%}")
         for c in comparison.changes

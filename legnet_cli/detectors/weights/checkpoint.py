@@ -78,6 +78,12 @@ class Checkpoint:
     state: State
     card: ModelCard
 
+    @property
+    def parameters(self) -> int:
+        """Number of trained weights: without the statistics of batch norms."""
+        statistics = ("running_mean", "running_var", "num_batches_tracked")
+        return sum(tensor.numel() for name, tensor in self.state.items() if not name.endswith(statistics))
+
 
 def read_checkpoint(path: str | Path, classes: Sequence[str] | None = None) -> Checkpoint:
     """Read a detector's weights; ``classes`` overrules the class names of the file.

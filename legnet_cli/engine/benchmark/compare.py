@@ -66,7 +66,7 @@ def read_report(path: Path) -> Report:
     """The JSON that a benchmark wrote to ``path``.
 
     Raises:
-        DataError: if it cannot be read or is none.
+        DataError: if it cannot be read or is not a report.
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
@@ -76,9 +76,9 @@ def read_report(path: Path) -> Report:
             if not float(run["latency_ms"]["p50"]) > 0 or not run["precision"] or not int(run["batch"]):
                 raise ValueError
     except OSError as error:
-        raise DataError(f"{path}: cannot read it ({error.strerror}): give the --json of an earlier benchmark") from None
+        raise DataError(f"{path}: cannot read it ({error.strerror}): give the JSON of an earlier benchmark") from None
     except (ValueError, TypeError, LookupError):
-        raise DataError(f"{path}: is no report of legnet benchmark: give the --json of an earlier one") from None
+        raise DataError(f"{path}: not a report of legnet benchmark: give the JSON of an earlier one") from None
     known: Report = report
     return known
 
@@ -86,23 +86,23 @@ def read_report(path: Path) -> Report:
 def differences(earlier: Report, now: Report) -> tuple[str, ...]:
     """In words, what makes the times of two reports incomparable."""
     return tuple(
-        f"another {words} ({earlier[section][key]}, now {now[section][key]})"
+        f"different {words} ({earlier[section][key]}, now {now[section][key]})"
         for section, key, words in _SAME
         if earlier[section][key] != now[section][key]
     )
 
 
 def check_comparable(path: Path, earlier: Report, now: Report, runs: set[tuple[str, int]]) -> None:
-    """Refuse to judge ``now`` (without its runs, of which ``runs`` tells precision and batch) by ``earlier``.
+    """Refuse to compare ``now``, whose ``runs`` (precision and batch size) are still to come, with ``earlier``.
 
     Raises:
         ConfigError: if they are of different machines, tiles or models, or have no run in common.
     """
     if unlike := differences(earlier, now):
-        advice = "leave out --fail-if-slower to see both, or measure a new one"
-        raise ConfigError(f"{path}: not to be compared, it has {' and '.join(unlike)}: {advice}")
+        advice = "leave out --fail-if-slower to see both, or measure it again here"
+        raise ConfigError(f"{path}: cannot be compared: {', '.join(unlike)}: {advice}")
     if missing := runs - {(run["precision"], run["batch"]) for run in earlier["runs"]}:
-        wanted = ", ".join(f"{precision} by {batch}" for precision, batch in sorted(missing))
+        wanted = ", ".join(f"{precision} with batch {batch}" for precision, batch in sorted(missing))
         raise ConfigError(f"{path}: has no run of {wanted}: choose its --precision and --batch")
 
 

@@ -18,7 +18,7 @@ from legnet_cli.engine.benchmark.scene import SceneRun
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What was measured; None for what was not asked for or cannot be told.
+    """What was measured; None for what was not asked for or is unknown.
 
     Attributes:
         card: of the weights.

@@ -38,7 +38,6 @@ from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import atomic_path, check_output
 from legnet_cli.geo.inputs import expand_scenes
 
-SMALLEST, LARGEST = 64, 16384  # --size
 _MOST_TILES = 32  # of --images, held in memory
 PAIRS = 5  # of the baseline, unless --repeat says otherwise
 
@@ -109,7 +108,7 @@ def _tiles(config: BenchmarkConfig) -> list[NDArray[np.uint8]]:
     tiles = read_tiles(config.images, config.tile, _MOST_TILES)
     if small := [tile.shape for tile in tiles if min(tile.shape[:2]) < config.tile]:
         height, width, _ = small[0]
-        raise DataError(f"--images: one of {width} × {height} pixels holds no tile: give a smaller --tile")
+        raise DataError(f"--images: one of {width} × {height} pixels is smaller than a tile: give a smaller --tile")
     if not tiles:
         raise DataError(f"--images {config.images[0]}: has no valid pixel: choose other rasters")
     return tiles
@@ -183,7 +182,7 @@ def _measure(
         tiles="",
         machine=detect_machine(first.device),
         runs=tuple(runs),
-        params=_params(subject.checkpoint) if subject.checkpoint else None,
+        params=subject.checkpoint.parameters if subject.checkpoint else None,
         weights_mb=subject.megabytes,
     )
     return result if config.fps else _measure_rest(config, subject, tiles[0], result, on_step)
@@ -219,15 +218,6 @@ def _load(config: BenchmarkConfig, subject: _Subject, precision: str) -> Detecto
         return build_detector(subject.checkpoint, device, choose_precision(precision, device))
     weights = config.weights or EMBEDDED
     return load_detector(weights, device=config.device, engine=config.engine, precision=precision)
-
-
-def _params(checkpoint: Checkpoint) -> int:
-    """Trained weights, without the statistics of batch norms."""
-    return sum(
-        tensor.numel()
-        for name, tensor in checkpoint.state.items()
-        if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
-    )
 
 
 def _write(config: BenchmarkConfig, result: BenchmarkResult) -> None:

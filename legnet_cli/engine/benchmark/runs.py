@@ -25,7 +25,7 @@ class Run:
 
     Attributes:
         latencies: milliseconds of each search of ``batch`` tiles, from pixels to boxes in the host's memory.
-        stages: milliseconds a tile by stage, medians over the searches; empty if the network does not tell.
+        stages: milliseconds a tile by stage, medians over the searches; empty if the network does not report them.
         boxes: found on a tile, on average.
         peak_ram_mb, peak_vram_mb: MiB in use at most; the first with weights and libraries, NaN where unknown.
     """
@@ -58,7 +58,7 @@ class Run:
 def time_searches(
     detector: Detector, tiles: Sequence[NDArray[np.uint8]], batch: int, *, repeat: int | None, seconds: float
 ) -> Run:
-    """Search ``batch`` of the ``tiles`` at a time, in turn, ``repeat`` times or for ``seconds`` after warming up."""
+    """Time searches of ``batch`` tiles each: ``repeat`` of them, or as many as ``seconds`` allow, after a warm-up."""
     stacks = [np.stack([tiles[(i + j) % len(tiles)] for j in range(batch)]) for i in range(0, len(tiles), batch)]
     forget_peak()
     if detector.device.type == "cuda":

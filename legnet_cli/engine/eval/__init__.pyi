@@ -1,3 +1,4 @@
+from .classes import select_classes as select_classes
 from .compare import CompareResult as CompareResult
 from .compare import compare_runs as compare_runs
 from .config import CompareConfig as CompareConfig
@@ -6,7 +7,6 @@ from .measure import compute_metrics as compute_metrics
 from .predictions import ImagePredictions as ImagePredictions
 from .run import EvalResult as EvalResult
 from .run import evaluate as evaluate
-from .run import select_classes as select_classes
 from .search import SearchPlan as SearchPlan
 from .search import plan_shapes as plan_shapes
 from .search import search_images as search_images

@@ -1,8 +1,8 @@
 """Average precision, best threshold and precision-recall curves from matched predictions: pure numbers.
 
-The rules of DOTA's development kit (``dota_evaluation_task1.py``): a prediction is a true positive if it overlaps the
-object it is matched with by more than the threshold and is the first to do so in the order of scores; a second one is
-a false positive. What is matched with an ignored object is neither. Average precision is the mean of the precision
+The rules of DOTA's development kit (``dota_evaluation_task1.py``): a prediction is a true positive if its IoU with the
+object it is matched with is over the threshold and no prediction of a higher score has that object; a second one is a
+false positive. What is matched with an ignored object is neither. Average precision is the mean of the precision
 at the eleven recalls 0, 0.1 … 1 (``voc07``) or the area under the curve (``area``), of the precision that is reached at
 a recall or any higher one. A class without objects has no average precision and is not in any mean.
 """
@@ -27,7 +27,7 @@ _RECALLS = np.arange(0.0, 1.1, 0.1)
 
 @dataclass(frozen=True)
 class Curve:
-    """Precision and recall of one class at the overlap 0.5, as the threshold on the score falls; (k,) each."""
+    """Precision and recall of one class at IoU 0.5, as the threshold on the score falls; (k,) each."""
 
     score: Array
     precision: Array
@@ -71,7 +71,7 @@ class MatchedPredictions:
         predictions: ranked, see ``Predictions.ranked``.
         truth: (n,) the object each one was matched with, -1 for none.
         first: (thresholds, n) it is the first to be matched with its object.
-        hit: (thresholds, n) it overlaps its object enough.
+        hit: (thresholds, n) its IoU with its object is high enough.
     """
 
     predictions: Predictions
@@ -83,7 +83,7 @@ class MatchedPredictions:
     def of(
         predictions: Predictions, matches: Matches, truths: Truths, *, inclusive: bool = False
     ) -> MatchedPredictions:
-        """Judge ranked ``predictions``; with ``inclusive`` an overlap that equals the threshold is enough."""
+        """Judge ranked ``predictions``; with ``inclusive`` an IoU that equals the threshold is enough."""
         first = np.zeros((len(THRESHOLDS), len(predictions)), np.bool_)
         hit = first.copy()
         for row, threshold in enumerate(THRESHOLDS):
@@ -100,8 +100,8 @@ class MatchedPredictions:
 
         Args:
             row: index into ``THRESHOLDS``.
-            ignored: (m,) objects that are neither counted nor punished.
-            outside: (n,) predictions that are not punished if they hit nothing.
+            ignored: (m,) objects that are not counted.
+            outside: (n,) predictions that are not false positives if they hit nothing.
         """
         hit = self.hit[row]
         neutral = np.zeros(len(hit), np.bool_) if outside is None else ~hit & outside

@@ -69,7 +69,7 @@ def _blocks(start: int, length: int) -> Iterator[tuple[int, slice]]:
 
 
 def _gaussian_noise(image: Values, sigma: float, place: Place) -> Values:
-    """Noise of ``sigma`` grey values, as of a sensor's electronics."""
+    """Noise of ``sigma`` grey values, like that of a sensor's electronics."""
     return image + sigma * _noise(image, place)
 
 
@@ -119,7 +119,7 @@ def _haze(image: Values, transmission: float, place: Place) -> Values:
 
 
 def _stripes(image: Values, sigma: float, place: Place) -> Values:
-    """Columns brighter and darker by ``sigma`` grey values, as of a line sensor's uncalibrated detectors."""
+    """Columns brighter and darker by ``sigma`` grey values, like those of an uncalibrated line sensor."""
     offsets = place.generator().standard_normal(place.col + image.shape[1], np.float32)[place.col :]
     return np.asarray(image + sigma * offsets[None, :, None], np.float32)
 

@@ -1,8 +1,8 @@
 """Which predicted box belongs to which true object, over all images of a dataset at once.
 
-Overlap is that of the predicted box with the outline of the object, exact. A prediction is judged by the object of
-its image and class that it overlaps most, taken or not, as PASCAL VOC and DOTA's development kit do; that choice does
-not depend on the threshold, so one pass serves them all. Equal overlaps: the object that comes first.
+IoU is that of the predicted box and the outline of the object, exact. A prediction is matched with the object of its
+image and class of the highest IoU, matched before or not, as PASCAL VOC and DOTA's development kit do; that choice does
+not depend on the threshold, so one pass serves them all. Of equal IoU the object that comes first is taken.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from legnet_cli.boxes import Array
 from legnet_cli.ops.iou import Rectangles, valid_boxes
 from legnet_cli.ops.quads import box_quad_iou, quad_areas
 
-LOWEST_IOU = 0.5  # overlaps below it never count, and are not computed
+LOWEST_IOU = 0.5  # pairs below it never count, and are left out
 
 _CHUNK = 1 << 18  # pairs looked at together
 _SLACK = 1e-6  # pixels: rounding of a centre on the bounds
@@ -35,7 +35,7 @@ class Truths:
         quads: (n, 4, 2) corners in pixels, whose sides do not cross.
         labels: (n,) class indices.
         images: (n,) image indices.
-        ignored: (n,) neither counted nor, where predicted, punished.
+        ignored: (n,) not counted; a prediction of one is neither right nor wrong.
         metres: (n,) length on the ground; NaN where unknown.
     """
 
@@ -51,7 +51,7 @@ class Truths:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predicted boxes of all images; attributes as of :class:`Truths` and of ``Detections``."""
+    """Predicted boxes of all images; for the attributes see :class:`Truths` and ``Detections``."""
 
     boxes: Array
     scores: NDArray[np.float32]
@@ -86,14 +86,14 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Matches:
-    """For each prediction the object it overlaps most, -1 for none over ``LOWEST_IOU``, and the overlap."""
+    """For each prediction the object of the highest IoU, -1 for none from ``LOWEST_IOU`` up, and that IoU."""
 
     truth: Labels
     iou: Array
 
 
 def match(predictions: Predictions, truths: Truths, classes: int) -> Matches:
-    """Pair each prediction with the object of its image and class that it overlaps most.
+    """Pair each prediction with the object of its image and class that has the highest IoU.
 
     Args:
         predictions: n boxes.
@@ -111,7 +111,7 @@ def match(predictions: Predictions, truths: Truths, classes: int) -> Matches:
 
 
 def iou_pairs(boxes: Array, quads: Array, group1: Labels, group2: Labels) -> tuple[Labels, Labels, Array]:
-    """All pairs of one group that overlap by ``LOWEST_IOU`` or more: index of the box, of the quad, IoU (k,) each.
+    """All pairs of one group with an IoU of ``LOWEST_IOU`` or more: index of the box, of the quad, IoU (k,) each.
 
     A line through its centre halves a box. So a convex shape that has half of the box or more in it, as an IoU of 0.5
     needs, has the centre in it too: only boxes whose centre lies within the bounds of a quad come into question.
@@ -161,8 +161,8 @@ def _centres_within(boxes: Array, quads: Array, group1: Labels, group2: Labels) 
 def confusion(predictions: Predictions, truths: Truths, score: float, classes: int) -> NDArray[np.int64]:
     """Counts (classes + 1, classes + 1) of true class by predicted class, the last of each being the background.
 
-    Predictions from ``score`` up and objects of any class are paired one to one, the largest overlap first, if it
-    is over 0.5; equal overlaps by score. What is paired with an ignored object is not counted.
+    Predictions from ``score`` up and objects of any class are paired one to one, the highest IoU first, if it is
+    over 0.5; those of equal IoU by score. What is paired with an ignored object is not counted.
     """
     chosen = np.flatnonzero(predictions.scores >= score)
     predictions = predictions.take(chosen)

@@ -43,7 +43,7 @@ class EvalMetrics:
         matched: the ranked predictions with the verdict on each.
         precisions: of all objects.
         pixels, metres: of the objects of each size; empty where the unit is unknown.
-        curves: by class, at the overlap 0.5; None for a class without objects.
+        curves: by class, at IoU 0.5; None for a class without objects.
         points: best threshold of each class.
         overall: best threshold for all classes together.
         confusion: (classes + 1, classes + 1) at the overall threshold.
@@ -62,7 +62,7 @@ class EvalMetrics:
 
     @property
     def without_truth(self) -> tuple[str, ...]:
-        """Classes that no mean includes, for there is no object of them that counts."""
+        """Classes without an object that counts: not in any mean."""
         return tuple(name for name, count in zip(self.classes, self.precisions.counts, strict=True) if not count)
 
     @property
@@ -71,7 +71,7 @@ class EvalMetrics:
         return self.overall.score if self.overall else 0.0
 
     def verdicts(self) -> tuple[Mask, Mask]:
-        """True and false positives among the ranked predictions at the overlap 0.5."""
+        """True and false positives among the ranked predictions at IoU 0.5."""
         return self.matched.verdicts(0, self.truths.ignored)
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def compute_metrics(
         predictions: boxes in any order; equal scores are ranked as ``Predictions.ranked`` says.
         truths: the objects.
         classes: names of the labels.
-        inclusive: an overlap that equals the threshold is enough, as for mmrotate; for DOTA it is not.
+        inclusive: an IoU that equals the threshold is enough, as for mmrotate; for DOTA it is not.
         in_pixels: coordinates are pixels, so that sizes in pixels make sense.
     """
     matched = match_predictions(predictions, truths, len(classes), inclusive=inclusive)
@@ -159,13 +159,13 @@ def compute_metrics(
 def match_predictions(
     predictions: Predictions, truths: Truths, classes: int, *, inclusive: bool = False
 ) -> MatchedPredictions:
-    """Rank and match ``predictions``; arguments as of :func:`compute_metrics`."""
+    """Rank and match ``predictions``; for the arguments see :func:`compute_metrics`."""
     ranked = predictions.ranked()
     return MatchedPredictions.of(ranked, match(ranked, truths, classes), truths, inclusive=inclusive)
 
 
 def mean_precision(predictions: Predictions, truths: Truths, classes: int, *, inclusive: bool = False) -> Array:
-    """(metrics, thresholds) mean average precision alone; arguments as of :func:`compute_metrics`."""
+    """(metrics, thresholds) mean average precision alone; for the arguments see :func:`compute_metrics`."""
     matched = match_predictions(predictions, truths, classes, inclusive=inclusive)
     return precisions(matched, truths, classes, _all(truths), _all(matched.predictions)).mean
 

@@ -1,4 +1,4 @@
-"""The plots of a report, as PNG files; drawn without a display."""
+"""The plots of a report, as PNG files; no display is needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _POINTS = 2000  # of a curve that are drawn
 
 
 def plot_curves(measured: EvalMetrics, path: Path) -> None:
-    """Precision against recall of each class at the overlap 0.5, the best threshold marked."""
+    """Precision against recall of each class at IoU 0.5, the best threshold marked."""
     figure, axes = _figure(8.4, 5.2)
     ap = measured.precisions.ap[1, 0]
     for label in np.argsort(-np.nan_to_num(ap, nan=-1.0), kind="stable").tolist():

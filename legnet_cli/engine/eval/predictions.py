@@ -85,7 +85,7 @@ def _unzipped(path: Path) -> Iterator[Path]:
                 for member in _task1_members(path, archive):
                     Path(folder, _posix(member).name).write_bytes(archive.read(member))
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-            raise DataError(f"{path}: cannot be unpacked ({error}): make the zip anew") from error
+            raise DataError(f"{path}: cannot be unpacked ({error}): create the zip again") from error
         yield Path(folder)
 
 
@@ -97,7 +97,7 @@ def _task1_members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo
     for member in archive.infolist():
         name = _posix(member)
         if name.is_absolute() or ".." in name.parts or ":" in str(name) or stat.S_ISLNK(member.external_attr >> 16):
-            raise DataError(f"{path}: holds {member.filename!r}, which leads out of the zip: make the zip anew")
+            raise DataError(f"{path}: holds {member.filename!r}, a path outside the zip: create the zip again")
     names = [(member, _posix(member)) for member in archive.infolist()]
     found = [(member, name) for member, name in names if name.match(_TASK1) and name.parts[0] != "__MACOSX"]
     folders = {name.parent for _, name in found}

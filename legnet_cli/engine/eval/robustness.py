@@ -72,7 +72,7 @@ def measure_robustness(
     Args:
         predict: predictions on the corrupted images.
         measured: metrics on the images as they are.
-        inclusive: as of :func:`legnet_cli.engine.eval.measure.compute_metrics`.
+        inclusive: see :func:`legnet_cli.engine.eval.measure.compute_metrics`.
     """
     truths, count = measured.truths, len(measured.classes)
     corrupted = {

@@ -7,41 +7,35 @@ result = evaluate(EvalConfig(data=Path("DOTA"), weights="legnet-tiny-dota10", ou
 from __future__ import annotations
 
 import logging
-import posixpath
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
-from legnet_cli.boxes import Detections, boxes_to_polygons
-from legnet_cli.data.labels import listing, unknown_class
-from legnet_cli.data.tables import ImageDetections, check_task1, write_task1
+from legnet_cli.data.labels import listing
+from legnet_cli.data.tables import check_task1
 from legnet_cli.detectors.devices import choose_device
 from legnet_cli.detectors.engines import check_engine
 from legnet_cli.detectors.loader import Detector, load_detector
-from legnet_cli.detectors.weights.recipes import DATASETS
 from legnet_cli.engine.eval.cases import worst_cases
+from legnet_cli.engine.eval.classes import choose_classes, select_classes
 from legnet_cli.engine.eval.config import EvalConfig
-from legnet_cli.engine.eval.matching import Labels, Predictions, Truths
 from legnet_cli.engine.eval.measure import EvalMetrics, compute_metrics
 from legnet_cli.engine.eval.predictions import ImagePredictions, read_predictions
 from legnet_cli.engine.eval.report import METRICS_FILE, write_report
 from legnet_cli.engine.eval.robustness import PASSES, Robustness, measure_robustness
 from legnet_cli.engine.eval.search import SearchPlan, count_tiles, plan_shapes, search_images
+from legnet_cli.engine.eval.submission import short_names, write_submission
 from legnet_cli.engine.eval.truth import EvalSet, Source, load_truth
 from legnet_cli.engine.predict import SearchProgress
-from legnet_cli.errors import ConfigError, DataError
-from legnet_cli.files import atomic_path, check_output
+from legnet_cli.errors import DataError
+from legnet_cli.files import check_output
 from legnet_cli.tiles import choose_tiling
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = 10  # problems of the labels that are told
+_SHOWN = 10  # problems of the labels that are listed
 
 
 @dataclass(frozen=True)
@@ -94,18 +88,18 @@ def evaluate(
     for line in listing(truth.problems, _SHOWN):
         logger.warning("%s", line)
     if config.submission is not None:
-        check_task1(_short_names(truth), ())
+        check_task1(short_names(truth), ())
     robustness: Robustness | None = None
     if config.predictions is not None:
         found = read_predictions(config.predictions, truth)
-        classes = _classes(truth, found.classes, config.classes, str(config.predictions))
+        classes = choose_classes(truth, found.classes, config.classes, str(config.predictions))
         measured = _measure(truth, found, classes, config)
     else:
         found, measured, robustness = _search(config, truth, on_progress, on_download)
-    _say(truth, found, measured)
+    _log_gaps(truth, found, measured)
     metrics = _metrics(config, truth, measured, robustness)
     if config.submission is not None:
-        _write_submission(config.submission, truth, found)
+        write_submission(config.submission, truth, found)
     cases = worst_cases(truth, measured, config.bands, config.stretch)
     write_report(config.out, metrics, measured, cases, robustness)
     return EvalResult(metrics, measured, robustness, config.out, config.submission, time.perf_counter() - start)
@@ -133,7 +127,7 @@ def _search(
         score_threshold=config.score,
         progress=on_download,
     )
-    classes = _classes(truth, detector.card.classes, config.classes, config.weights, model=True)
+    classes = choose_classes(truth, detector.card.classes, config.classes, config.weights, model=True)
     plan = _plan(config, detector)
     shapes = plan_shapes(truth, plan)
     total = count_tiles(shapes, plan) * (1 + PASSES * config.robustness)
@@ -162,32 +156,6 @@ def _plan(config: EvalConfig, detector: Detector) -> SearchPlan:
     return SearchPlan(tile, overlap, config.bands, config.stretch, batch, config.workers, config.seed)
 
 
-def _classes(
-    truth: EvalSet, found: Sequence[str], wanted: Sequence[str], source: str, *, model: bool = False
-) -> tuple[str, ...]:
-    """The classes to measure: those of the model, or of labels and predictions, or of these the ``wanted``.
-
-    Raises:
-        DataError: predictions of a class that the labels do not know, or labels that the model does not.
-        ConfigError: a wanted class that neither knows.
-    """
-    both = tuple(dict.fromkeys([*found, *truth.classes] if model else [*truth.classes, *found]))
-    for name in wanted:
-        if name not in both:
-            raise ConfigError(f"--classes: {unknown_class(name, both)}")
-    if wanted:
-        return tuple(dict.fromkeys(wanted))
-    hint = "mend the names, or choose the classes to measure with --classes"
-    # a class that has no object in these labels, but belongs to their dataset, is known
-    kin = [d.classes for d in DATASETS.values() if set(truth.classes) <= set(d.classes)]
-    known = dict.fromkeys([*truth.classes, *(name for names in kin for name in names)])
-    for name in truth.classes if model else found:
-        if name not in (found if model else known):
-            side = f"{truth.source}: labels of" if model else f"{source}: predictions of"
-            raise DataError(f"{side} {unknown_class(name, found if model else known)}; {hint}")
-    return both
-
-
 def _measure(truth: EvalSet, found: ImagePredictions, classes: Sequence[str], config: EvalConfig) -> EvalMetrics:
     truths, predictions = select_classes(truth, found, classes)
     if truths.ignored.all():
@@ -201,26 +169,7 @@ def _measure(truth: EvalSet, found: ImagePredictions, classes: Sequence[str], co
     )
 
 
-def select_classes(truth: EvalSet, found: ImagePredictions, classes: Sequence[str]) -> tuple[Truths, Predictions]:
-    """Objects and predictions of ``classes`` alone, their labels counted in these."""
-    old = truth.truths
-    labels = _relabel(old.labels, truth.classes, classes)
-    keep = labels >= 0
-    truths = Truths(old.quads[keep], labels[keep], old.images[keep], old.ignored[keep], old.metres[keep])
-    merged = Detections.concat(list(found.images))
-    images = np.repeat(np.arange(len(found.images)), [len(part) for part in found.images])
-    labels = _relabel(merged.labels, found.classes, classes)
-    metres = truth.metres(boxes_to_polygons(merged.boxes), images)
-    return truths, Predictions(merged.boxes, merged.scores, labels, images, metres).take(labels >= 0)
-
-
-def _relabel(labels: Labels, old: Sequence[str], new: Sequence[str]) -> Labels:
-    """Labels that index ``new`` in place of ``old``; -1 for what is not there."""
-    index = {name: i for i, name in enumerate(new)}
-    return np.array([*(index.get(name, -1) for name in old), -1], np.int64)[labels]
-
-
-def _say(truth: EvalSet, found: ImagePredictions, measured: EvalMetrics) -> None:
+def _log_gaps(truth: EvalSet, found: ImagePredictions, measured: EvalMetrics) -> None:
     if measured.without_truth:
         logger.warning("no object of %s: not in any mean", ", ".join(measured.without_truth))
     silent = [name for name, part in zip(truth.names, found.images, strict=True) if len(part) == 0]
@@ -243,25 +192,3 @@ def _metrics(
         **found,
         "robustness": None if robustness is None else robustness.to_dict(),
     }
-
-
-def _write_submission(path: Path, truth: EvalSet, found: ImagePredictions) -> None:
-    """Write the predictions as DOTA's server takes them: ``Task1_<class>.txt`` at the top of a zip."""
-    rows = [ImageDetections(name, part) for name, part in zip(_short_names(truth), found.images, strict=True)]
-    with TemporaryDirectory() as folder, atomic_path(path) as scratch:
-        write_task1(Path(folder, "task1"), rows, found.classes)
-        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in sorted(Path(folder, "task1").iterdir()):
-                # no date of its own: the same predictions give the same bytes
-                archive.writestr(_member(file.name), file.read_bytes())
-
-
-def _short_names(truth: EvalSet) -> list[str]:
-    """Names of the images without their folders, as DOTA's text holds them."""
-    return [posixpath.basename(name) for name in truth.names]
-
-
-def _member(name: str) -> zipfile.ZipInfo:
-    member = zipfile.ZipInfo(name)
-    member.compress_type = zipfile.ZIP_DEFLATED
-    return member

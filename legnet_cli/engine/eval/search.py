@@ -29,7 +29,7 @@ class SearchPlan:
 
     Attributes:
         tile, overlap: pixels.
-        bands, stretch: as of ``Scene.open``.
+        bands, stretch: see ``Scene.open``.
         batch: tiles at once.
         workers: threads that read and corrupt.
         seed: of the corruptions.

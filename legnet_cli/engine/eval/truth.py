@@ -28,7 +28,7 @@ from legnet_cli.geo.plane import map_plane
 from legnet_cli.geo.polygons import read_polygons, to_pixels
 from legnet_cli.tiles import TileName, parse_tile_name
 
-SAME = 0.6  # overlap from which two objects of different tiles are one
+SAME = 0.6  # IoU over which two objects of different tiles are one
 
 _MAPPED = (".tif", ".tiff", ".jp2")  # images that may say where on the ground they lie
 
@@ -98,7 +98,7 @@ class Source:
     Attributes:
         data: dataset, or vector layer with or without images.
         split: its part; val where there is one, else the only one, when None.
-        labels, class_field, skip_bad: as of ``load_dataset``.
+        labels, class_field, skip_bad: see ``load_dataset``.
         count_difficult: count difficult objects, and take objects as their smallest boxes, as mmrotate does.
     """
 

@@ -14,19 +14,19 @@ from legnet_cli.engine.predict import TileDetector
 from legnet_cli.ops.iou import rotated_iou
 
 CONFIDENT = 0.1  # boxes over this score are compared
-_SAME_OBJECT = 0.5  # IoU from which two boxes are taken for one, to tell how far they are apart
+_SAME_OBJECT = 0.5  # IoU over which two boxes are compared in score and corners
 
 _LEAST = np.array([-np.inf, -np.inf, 1.0, 1.0, -np.inf])  # of a box's columns
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """When two detectors are held to agree.
+    """How closely two detectors must agree.
 
     Attributes:
-        iou, score: a box has a partner if one of its class overlaps it by more than ``iou`` and scores within
+        iou, score: two boxes of a class match if their IoU is over ``iou`` and their scores differ by less than
             ``score``.
-        share: of the boxes that must have a partner on the other side.
+        share: of the boxes that must match one of the other side.
     """
 
     iou: float
@@ -47,9 +47,9 @@ class Parity:
         tiles: images compared.
         tolerance: what was asked for.
         boxes: how many, of the one and the other.
-        matched: how many of these have a partner within ``tolerance``.
-        strict: how many have one within ``STRICT``.
-        score: largest difference in score between a box and the one of its class that overlaps it most.
+        matched: how many of these match one within ``tolerance``.
+        strict: how many do within ``STRICT``.
+        score: largest difference in score between a box and the one of its class with the highest IoU.
         corner: largest distance between their corners, pixels.
     """
 
@@ -63,12 +63,12 @@ class Parity:
 
     @property
     def share(self) -> float:
-        """Share of boxes with a partner, of the side that has fewer; 1 where there are no boxes."""
+        """Share of boxes that match, on the side where it is lower; 1 where there are no boxes."""
         return min(m / n if n else 1.0 for m, n in zip(self.matched, self.boxes, strict=True))
 
     @property
     def passed(self) -> bool:
-        """Whether enough boxes have a partner."""
+        """Whether enough boxes match."""
         return self.share >= self.tolerance.share
 
 
@@ -94,7 +94,7 @@ def measure_parity(
 def _nearness(one: Detections, two: Detections) -> tuple[Array, Array]:
     """IoU, 0 between classes, and differences in score of all boxes of ``one`` and ``two``, both (n, m).
 
-    Sides under a pixel are taken for one: a box without area overlaps nothing, not even itself.
+    Sides under a pixel are taken for one: the IoU of a box without area is 0, even with itself.
     """
     sides = [torch.from_numpy(np.maximum(found.boxes, _LEAST)) for found in (one, two)]
     iou = rotated_iou(*sides).numpy()

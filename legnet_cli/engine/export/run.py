@@ -95,9 +95,8 @@ def export(
         used = operators(scratch)
         parity, maps = _verify(config, checkpoint, scratch, tiles, on_step) if config.verify else (None, None)
         if config.stac:
-            parameters = sum(t.numel() for name, t in checkpoint.state.items() if "running_" not in name)
             version = metadata.version(_RUNNERS[scratch.suffix.lower()])
-            write_stac(stac_path(scratch), config.out.name, checkpoint.card, facts, parameters, version)
+            write_stac(stac_path(scratch), config.out.name, checkpoint.card, facts, checkpoint.parameters, version)
         names = {path.name: path.stat().st_size for path in sorted(scratch.parent.iterdir())}
     files = {config.out.with_name(name): size for name, size in names.items()}
     seconds = time.perf_counter() - start

@@ -79,11 +79,11 @@ def _removals(
         one, two = one[related], two[related]
         swap = rank[one] > rank[two]
         first, second = np.where(swap, two, one), np.where(swap, one, two)
-        overlap = rotated_iou(boxes[first], boxes[second], aligned=True).numpy()
+        ious = rotated_iou(boxes[first], boxes[second], aligned=True).numpy()
         smaller = np.minimum(area[first], area[second]).clip(1e-12)
-        inside = overlap * (area[first] + area[second]) / (1 + overlap) / smaller
+        inside = ious * (area[first] + area[second]) / (1 + ious) / smaller
         part = cut[second] & (area[second] <= area[first]) & (inside > SAME_OBJECT)
-        removes = (overlap > iou) | part
+        removes = (ious > iou) | part
         winners.append(first[removes])
         losers.append(second[removes])
     return np.concatenate(winners), np.concatenate(losers)

@@ -1,0 +1,60 @@
+"""The classes that are measured, and the objects and predictions of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from legnet_cli.boxes import Detections, boxes_to_polygons
+from legnet_cli.data.labels import unknown_class
+from legnet_cli.detectors.weights.recipes import DATASETS
+from legnet_cli.engine.eval.matching import Labels, Predictions, Truths
+from legnet_cli.engine.eval.predictions import ImagePredictions
+from legnet_cli.engine.eval.truth import EvalSet
+from legnet_cli.errors import ConfigError, DataError
+
+
+def choose_classes(
+    truth: EvalSet, found: Sequence[str], wanted: Sequence[str], source: str, *, model: bool = False
+) -> tuple[str, ...]:
+    """The classes to measure: those of the model, or of labels and predictions, or of these the ``wanted``.
+
+    Raises:
+        DataError: predictions of a class that the labels do not know, or labels that the model does not.
+        ConfigError: a wanted class that neither knows.
+    """
+    both = tuple(dict.fromkeys([*found, *truth.classes] if model else [*truth.classes, *found]))
+    for name in wanted:
+        if name not in both:
+            raise ConfigError(f"--classes: {unknown_class(name, both)}")
+    if wanted:
+        return tuple(dict.fromkeys(wanted))
+    hint = "correct the names, or choose the classes to measure with --classes"
+    # a class that has no object in these labels, but belongs to their dataset, is known
+    kin = [d.classes for d in DATASETS.values() if set(truth.classes) <= set(d.classes)]
+    known = dict.fromkeys([*truth.classes, *(name for names in kin for name in names)])
+    for name in truth.classes if model else found:
+        if name not in (found if model else known):
+            side = f"{truth.source}: labels of" if model else f"{source}: predictions of"
+            raise DataError(f"{side} {unknown_class(name, found if model else known)}; {hint}")
+    return both
+
+
+def select_classes(truth: EvalSet, found: ImagePredictions, classes: Sequence[str]) -> tuple[Truths, Predictions]:
+    """Objects and predictions of ``classes`` alone, their labels counted in these."""
+    old = truth.truths
+    labels = _relabel(old.labels, truth.classes, classes)
+    keep = labels >= 0
+    truths = Truths(old.quads[keep], labels[keep], old.images[keep], old.ignored[keep], old.metres[keep])
+    merged = Detections.concat(list(found.images))
+    images = np.repeat(np.arange(len(found.images)), [len(part) for part in found.images])
+    labels = _relabel(merged.labels, found.classes, classes)
+    metres = truth.metres(boxes_to_polygons(merged.boxes), images)
+    return truths, Predictions(merged.boxes, merged.scores, labels, images, metres).take(labels >= 0)
+
+
+def _relabel(labels: Labels, old: Sequence[str], new: Sequence[str]) -> Labels:
+    """Labels that index ``new`` in place of ``old``; -1 for what is not there."""
+    index = {name: i for i, name in enumerate(new)}
+    return np.array([*(index.get(name, -1) for name in old), -1], np.int64)[labels]
