@@ -1,4 +1,4 @@
-"""Overlap of oriented boxes: exact areas of intersection, pair by pair or all against all.
+"""IoU of oriented boxes from exact areas of intersection, pair by pair or all against all; of upright ones besides.
 
 Boxes are (n, 5) ``cx, cy, w, h, angle`` in pixels and radians, of any angle. All sums run in float64, also for
 half-precision input, so that coordinates of 1e5 pixels and boxes of a tenth of a pixel keep their digits. A box with
@@ -186,3 +186,24 @@ def rotated_iou(
     for i, j in candidate_pairs(boxes1, boxes2, clockwise=clockwise):
         matrix[i, j] = overlap(a.take(i), b.take(j), mode).to(matrix.dtype)
     return matrix
+
+
+def upright_iou(boxes: Tensor, others: Tensor, eps: float = 1e-6) -> Tensor:
+    """IoU (n, m) of upright boxes (n, 4) and (m, 4) ``x1, y1, x2, y2``, equal to mmdet's to the last bit.
+
+    Row by row, so that what is worked on stays in the cache: several times faster for objects against all anchors.
+    Unions below ``eps`` count as that much.
+    """
+    x1, y1, x2, y2 = others.t().contiguous().unbind()
+    areas = (x2 - x1) * (y2 - y1)
+    out = boxes.new_empty(len(boxes), len(others))
+    width, height = torch.empty_like(areas), torch.empty_like(areas)
+    edge = torch.empty_like(areas)
+    for row, box in zip(out, boxes.unbind(), strict=True):
+        left, top, right, bottom = box.unbind()
+        torch.sub(torch.minimum(x2, right, out=width), torch.maximum(x1, left, out=edge), out=width).clamp_(min=0)
+        torch.sub(torch.minimum(y2, bottom, out=height), torch.maximum(y1, top, out=edge), out=height).clamp_(min=0)
+        overlap = width.mul_(height)
+        union = torch.add(areas, (right - left) * (bottom - top), out=height).sub_(overlap).clamp_(min=eps)
+        torch.div(overlap, union, out=row)
+    return out

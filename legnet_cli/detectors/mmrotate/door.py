@@ -11,7 +11,7 @@ import importlib
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ from legnet_cli.errors import ConfigError, DependencyError
 from legnet_cli.installation import install_line
 from legnet_cli.ops import mmcv_ext
 from legnet_cli.ops.diff_iou import diff_rotated_iou
+from legnet_cli.ops.iou import upright_iou
 
 if TYPE_CHECKING:
     import mmcv
@@ -40,8 +41,9 @@ def import_mm() -> None:
     with quiet(), _stand_ins():
         for name in ("mmcv", "mmdet.models", "mmrotate.models"):
             _import(name)
-    _mend_anchors()
-    _mend_iou_loss()
+    _fix_anchors()
+    _fix_iou_loss()
+    _use_upright_iou()
     # advice on configurations and calls that are mmrotate's own
     warnings.filterwarnings("ignore", module=r"(mmcv|mmdet|mmrotate)\.")
     warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release")
@@ -78,7 +80,7 @@ def _import(name: str) -> ModuleType:
         ) from error
 
 
-def _mend_anchors() -> None:
+def _fix_anchors() -> None:
     """Let R3Det and S²ANet train without CUDA: mmrotate hands their anchor generator the device as the dtype."""
     from mmrotate.core.anchor import RotatedAnchorGenerator
 
@@ -98,9 +100,24 @@ def _mend_anchors() -> None:
     RotatedAnchorGenerator.grid_priors = grid_priors
 
 
-def _mend_iou_loss() -> None:
+def _fix_iou_loss() -> None:
     """Let the IoU loss use our IoU: mmcv's, in float32, can lose corners of boxes that coincide."""
     vars(sys.modules["mmrotate.models.losses.rotated_iou_loss"])["diff_iou_rotated_2d"] = diff_rotated_iou
+
+
+def _use_upright_iou() -> None:
+    """Let mmdet assign anchors by our IoU on a CPU, which is the same to the last bit and several times faster."""
+    home = vars(sys.modules["mmdet.core.bbox.iou_calculators.iou2d_calculator"])
+    theirs: Callable[..., torch.Tensor] = home["bbox_overlaps"]
+
+    def bbox_overlaps(
+        boxes: torch.Tensor, others: torch.Tensor, mode: str = "iou", is_aligned: bool = False, eps: float = 1e-6
+    ) -> torch.Tensor:
+        if mode != "iou" or is_aligned or boxes.ndim != 2 or others.ndim != 2 or boxes.device.type != "cpu":
+            return theirs(boxes, others, mode, is_aligned, eps)
+        return upright_iou(boxes, others, eps)
+
+    home["bbox_overlaps"] = bbox_overlaps
 
 
 @contextmanager

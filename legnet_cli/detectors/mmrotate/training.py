@@ -7,9 +7,7 @@ half precision; heads, box arithmetic and losses stay float32, for halves would 
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -92,7 +90,7 @@ class TrainableDetector(nn.Module):
         features = self.detector.extract_feat(x)
         self.detector.extract_feat, extract = lambda _: features, self.detector.extract_feat
         try:
-            with torch.autocast(x.device.type, enabled=False), _quick_overlaps(x.device):
+            with torch.autocast(x.device.type, enabled=False):
                 found: dict[str, Any] = self.detector.forward_train(x, metas, boxes, labels)
         finally:
             self.detector.extract_feat = extract
@@ -129,45 +127,3 @@ class TrainableDetector(nn.Module):
         if anew:
             logger.warning("%s: its head is for other classes and starts anew (%s)", source, ", ".join(anew))
         self.detector.load_state_dict({name: state[name] for name in own if name not in anew}, strict=False)
-
-
-@contextmanager
-def _quick_overlaps(device: torch.device) -> Iterator[None]:
-    """On a CPU let mmdet assign anchors by :func:`upright_overlaps`."""
-    home = vars(sys.modules["mmdet.core.bbox.iou_calculators.iou2d_calculator"])
-    theirs = home["bbox_overlaps"]
-
-    def overlaps(
-        boxes: Tensor, others: Tensor, mode: str = "iou", is_aligned: bool = False, eps: float = 1e-6
-    ) -> Tensor:
-        if mode != "iou" or is_aligned or boxes.ndim != 2 or others.ndim != 2:
-            found: Tensor = theirs(boxes, others, mode, is_aligned, eps)
-            return found
-        return upright_overlaps(boxes, others, eps)
-
-    home["bbox_overlaps"] = overlaps if device.type == "cpu" else theirs
-    try:
-        yield
-    finally:
-        home["bbox_overlaps"] = theirs
-
-
-def upright_overlaps(boxes: Tensor, others: Tensor, eps: float = 1e-6) -> Tensor:
-    """IoU (n, m) of upright boxes (n, 4) and (m, 4) ``x1, y1, x2, y2``, equal to mmdet's to the last bit.
-
-    Row by row, so that what is worked on stays in the cache: several times faster for objects against all anchors.
-    Unions below ``eps`` count as that much.
-    """
-    x1, y1, x2, y2 = others.t().contiguous().unbind()
-    areas = (x2 - x1) * (y2 - y1)
-    out = boxes.new_empty(len(boxes), len(others))
-    width, height = torch.empty_like(areas), torch.empty_like(areas)
-    edge = torch.empty_like(areas)
-    for row, box in zip(out, boxes.unbind(), strict=True):
-        left, top, right, bottom = box.unbind()
-        torch.sub(torch.minimum(x2, right, out=width), torch.maximum(x1, left, out=edge), out=width).clamp_(min=0)
-        torch.sub(torch.minimum(y2, bottom, out=height), torch.maximum(y1, top, out=edge), out=height).clamp_(min=0)
-        overlap = width.mul_(height)
-        union = torch.add(areas, (right - left) * (bottom - top), out=height).sub_(overlap).clamp_(min=eps)
-        torch.div(overlap, union, out=row)
-    return out

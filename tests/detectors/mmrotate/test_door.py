@@ -1,4 +1,5 @@
 import importlib.util
+import inspect
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from legnet_cli.detectors.mmrotate import door
 from legnet_cli.detectors.mmrotate.door import import_mm, load_config
 from legnet_cli.errors import ConfigError, DependencyError
 from legnet_cli.installation import install_line
+from legnet_cli.ops.iou import upright_iou
 
 STOCK = [
     "oriented_rcnn_r50_fpn_1x_dota_le90",
@@ -69,6 +71,29 @@ def test_every_detector_trains_and_predicts(stock):
     for of_class in found:
         assert of_class.shape[1] == 6
         assert np.isfinite(of_class).all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_mmdet_assigns_anchors_by_our_iou__which_is_the_same(count):
+    import_mm()
+    from mmdet.core.bbox.iou_calculators.iou2d_calculator import BboxOverlaps2D, bbox_overlaps
+
+    theirs = inspect.getclosurevars(bbox_overlaps).nonlocals["theirs"]
+    assert bbox_overlaps.__module__ == door.__name__
+    assert theirs.__module__.startswith("mmdet.")
+    torch.manual_seed(0)
+    boxes, others = torch.rand(count, 4) * 50, torch.rand(999, 4) * 50
+    boxes[:, 2:] += boxes[:, :2]
+    others[:, 2:] = others[:, :2] + others[:, 2:] / 4
+    boxes[:1, 2:] = boxes[:1, :2]  # without area
+    others[:1, 2:] = others[:1, :2]
+    found = BboxOverlaps2D()(boxes, others)
+    assert torch.equal(found, theirs(boxes, others))
+    assert torch.equal(found, upright_iou(boxes, others))
+    assert float(found.sum()) > 0 or count < 2
+    for mode, aligned in (("iof", False), ("giou", True)):
+        pair = (boxes, others[:count]) if aligned else (boxes, others)
+        assert torch.equal(bbox_overlaps(*pair, mode, aligned), theirs(*pair, mode, aligned))
 
 
 def test_nothing_stays_of_the_stand_ins():
