@@ -23,11 +23,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
 _HALF_PI = np.pi / 2
+_FEW = 8  # points of a polygon whose pairs are all tried
+_MANY = 1000  # corners of a hull whose sides are all tried
 CONVENTIONS = ("le90", "le135", "oc", "opencv", "yolo")
 
 
@@ -128,16 +131,44 @@ def boxes_to_polygons(boxes: Array) -> Array:
     return np.stack(corners, 1)
 
 
+def turned_rectangle(low: Array, high: Array, degrees: float) -> Array:
+    """Corners (4, 2) of an upright rectangle that is turned clockwise on the screen about its centre.
+
+    Args:
+        low, high: its least and greatest x, y (2,).
+        degrees: by how much to turn it.
+    """
+    corners: Array = boxes_to_polygons(np.array([[*(low + high) / 2, *high - low, np.radians(degrees)]]))[0]
+    return corners
+
+
 def polygons_to_boxes(polygons: Array) -> Array:
     """Smallest enclosing ``le90`` boxes (n, 5) of (n, k, 2) polygons of k >= 2 points.
 
-    One side of the smallest rectangle lies along an edge of the convex hull; every pair of points is tried,
-    which covers those edges whatever the order of the points. Among equal areas the earliest pair wins.
+    One side of the smallest rectangle lies along an edge of the convex hull. Where the points are few, every pair of
+    them is tried, which covers those edges whatever the order of the points. Among equal areas the earliest one wins.
     """
     points = np.asarray(polygons, np.float64)
     if points.shape[0] == 0:
         return np.zeros((0, 5))
-    first, second = np.triu_indices(points.shape[1], 1)
+    if points.shape[1] > _FEW:
+        return np.concatenate([_around_hull(hull) for hull in shapely.convex_hull(shapely.multipoints(points))])
+    return _smallest(points, *np.triu_indices(points.shape[1], 1))
+
+
+def _around_hull(hull: shapely.Geometry) -> Array:
+    """Smallest box (1, 5) around a convex ``hull``."""
+    if shapely.get_num_coordinates(hull) > _MANY:  # as round as that, its rectangles hardly differ
+        west, south, east, north = shapely.bounds(hull)
+        hull = shapely.simplify(hull, 1e-6 * max(east - west, north - south))
+    points = shapely.get_coordinates(hull)
+    points = np.concatenate([points, points[:1]])  # one more, for a hull may be a single point
+    first = np.arange(len(points) - 1)
+    return _smallest(points[None], first, first + 1)
+
+
+def _smallest(points: Array, first: NDArray[np.int64], second: NDArray[np.int64]) -> Array:
+    """Smallest boxes (n, 5) of points (n, k, 2) with a side along one of the lines from ``first`` to ``second``."""
     edges = points[:, second] - points[:, first]
     angle = np.arctan2(edges[..., 1], edges[..., 0])
     cos, sin = np.cos(angle), np.sin(angle)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from legnet_cli.boxes import CONVENTIONS, boxes_to_polygons, from_le90, polygons_to_boxes, to_le90
+from legnet_cli.boxes import CONVENTIONS, boxes_to_polygons, from_le90, polygons_to_boxes, to_le90, turned_rectangle
 
 # the rectangle in le90 -> w, h and degrees in the others; w = 40, h = 20 stands for the longer and shorter side
 SAME = [
@@ -84,6 +84,37 @@ def test_unknown_convention_is_refused():
 def test_smallest_boxes_of_quads(points, sides):
     (found,) = polygons_to_boxes(np.array([points], float))
     np.testing.assert_allclose(found[2:4], sides, atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [9, 100, 20_000])
+def test_smallest_boxes_of_many_points(count):
+    rng = np.random.default_rng(0)
+    wanted = np.array([[1000.0, 2000, 300, 80, 0.4]])
+    corners = boxes_to_polygons(wanted)[0]
+    weights = rng.dirichlet(np.ones(4), count - 4)
+    (found,) = polygons_to_boxes(rng.permutation(np.concatenate([corners, weights @ corners]))[None])
+    np.testing.assert_allclose(found, wanted[0], rtol=1e-9)
+
+
+def test_smallest_box_of_a_round_outline():
+    angle = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+    (found,) = polygons_to_boxes(np.stack([300 * np.cos(angle), 300 * np.sin(angle)], 1)[None])
+    np.testing.assert_allclose(found[:4], [0, 0, 600, 600], atol=0.01)
+
+
+@pytest.mark.parametrize("points", [np.ones((12, 2)), np.linspace([0, 0], [3, 4], 12)])
+def test_boxes_of_points_without_area(points):
+    (found,) = polygons_to_boxes(points[None])
+    np.testing.assert_allclose(found[3], 0, atol=1e-9)
+    np.testing.assert_allclose(found[2], np.linalg.norm(np.ptp(points, 0)), atol=1e-9)
+
+
+def test_turned_rectangle():
+    expected = [[166.699, 107.679], [253.301, 157.679], [233.301, 192.321], [146.699, 142.321]]
+    np.testing.assert_allclose(turned_rectangle(np.array([150, 130]), np.array([250, 170]), 30), expected, atol=1e-3)
+    np.testing.assert_allclose(
+        turned_rectangle(np.zeros(2), np.array([4, 2]), 0), [[0, 0], [4, 0], [4, 2], [0, 2]], atol=1e-12
+    )
 
 
 def test_no_polygons_no_boxes():

@@ -1,24 +1,32 @@
 """COCO JSON with polygons: one file holds all images, classes and objects.
 
 Lin et al., "Microsoft COCO", ECCV 2014; https://cocodataset.org/#format-data. Polygons of other than four corners
-become their smallest oriented boxes; ``difficult`` and what else COCO has no word for go into keys of their own.
+and masks become their smallest oriented boxes; ``difficult`` and what else COCO has no word for go into keys of their
+own. An upright box with the attribute ``rotation``, as CVAT writes it, is turned clockwise by so many degrees.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from legnet_cli.boxes import Array
-from legnet_cli.data.labels import ImageLabels, LabelBuilder, Problem, Scalar
-from legnet_cli.errors import DataError
+from legnet_cli.boxes import Array, turned_rectangle
+from legnet_cli.data.builder import LARGEST, LabelBuilder, is_text, rotation, short
+from legnet_cli.data.labels import SUBPIXEL, ImageLabels, Problem, Size
+from legnet_cli.data.masks import mask_points
+from legnet_cli.errors import DataError, reading
 
 _OWN = {"id", "image_id", "category_id", "segmentation", "area", "bbox", "iscrowd", "difficult", "attributes"}
 _IMAGE_OWN = {"id", "file_name", "width", "height"}
+
+_EDGE = 0.02  # px that a corner may lie off the sides of its upright box
+
+_Key = int | float | str
+_Item = Mapping[str, Any]
 
 
 def read(path: Path, split: str, problems: list[Problem]) -> tuple[list[ImageLabels], list[str]]:
@@ -28,42 +36,25 @@ def read(path: Path, split: str, problems: list[Problem]) -> tuple[list[ImageLab
         DataError: it is not JSON or lacks one of COCO's lists.
     """
     content = _load(path)
-    names = {item.get("id"): str(item.get("name")) for item in content["categories"]}
-    builders: dict[Any, tuple[str, LabelBuilder]] = {}
-    for item in content["images"]:
-        place, file = f": image {item.get('id')}", str(item.get("file_name", ""))
-        if item.get("id") in builders or not _is_inside(file):
-            fault = (
-                "its id is taken" if item.get("id") in builders else f"file_name {file!r} is no path below the images"
-            )
-            problems.append(Problem(f"{path}{place}", fault, left_out=True))
-            continue
-        size = item.get("width"), item.get("height")
-        known = all(isinstance(side, int) and side > 0 for side in size)
-        builder = LabelBuilder(path, problems, size if known else None)
-        builder.meta = {k: v for k, v in item.items() if k not in _IMAGE_OWN and isinstance(v, str | int | float)}
-        builders[item["id"]] = file.replace("\\", "/"), builder
+    names = _categories(path, content["categories"], problems)
+    builders = _images(path, content["images"], problems)
     for item in content["annotations"]:
-        place = f": annotation {item.get('id')}"
-        if item.get("image_id") not in builders:
-            problems.append(Problem(f"{path}{place}", f"there is no image {item.get('image_id')!r}", left_out=True))
-            continue
-        builder = builders[item["image_id"]][1]
-        if item.get("category_id") not in names:
-            builder.bad(place, f"there is no category {item.get('category_id')!r}")
+        place = f": annotation {short(item.get('id'))}"
+        image, category = _key(item.get("image_id")), _key(item.get("category_id"))
+        if image is None or image not in builders:
+            fault = f"there is no image {short(item.get('image_id'))}"
+            problems.append(Problem(f"{path}{place}", fault, left_out=True))
+        elif category is None or category not in names:
+            builders[image][1].bad(place, f"there is no category {short(item.get('category_id'))}")
         else:
-            _add(item, names[item["category_id"]], builder, place)
+            _add(item, names[category], builders[image][1], place)
     images = [builder.build(file, None, split) for file, builder in builders.values()]
-    return images, [names[key] for key in sorted(names)]
+    return images, [names[key] for key in sorted(names, key=lambda key: (isinstance(key, str), key))]
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
+    with reading(path, "write it again", "is not JSON"):
         content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}): check the file") from error
-    except ValueError as error:
-        raise DataError(f"{path}: is not JSON ({error}): write it again") from error
     for key in ("images", "annotations", "categories"):
         found = content.get(key) if isinstance(content, dict) else None
         if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
@@ -72,32 +63,112 @@ def _load(path: Path) -> dict[str, Any]:
     return found_content
 
 
+def _key(value: object) -> _Key | None:
+    """An id as JSON may have it; None for what cannot be one."""
+    return value if isinstance(value, int | float | str) else None
+
+
+def _categories(path: Path, items: Sequence[_Item], problems: list[Problem]) -> dict[_Key, str]:
+    names: dict[_Key, str] = {}
+    for item in items:
+        key, name = _key(item.get("id")), item.get("name")
+        if key is not None and isinstance(name, str | int) and is_text(str(name)):
+            names[key] = str(name)
+        else:
+            fault = "its id is not a number" if key is None else f"its name {short(name)} is not text"
+            problems.append(Problem(f"{path}: category {short(item.get('id'))}", fault, left_out=True))
+    return names
+
+
+def _images(path: Path, items: Sequence[_Item], problems: list[Problem]) -> dict[_Key, tuple[str, LabelBuilder]]:
+    """File and builder of each image by its id."""
+    builders: dict[_Key, tuple[str, LabelBuilder]] = {}
+    for item in items:
+        key, file = _key(item.get("id")), item.get("file_name")
+        if key is None or key in builders:
+            fault = "its id is not a number" if key is None else "its id is taken"
+        elif not isinstance(file, str) or not _is_inside(file):
+            fault = f"file_name {short(file)} is not a path below the images"
+        else:
+            builder = LabelBuilder(path, problems, _size(item.get("width"), item.get("height")))
+            builder.meta = {k: v for k, v in item.items() if k not in _IMAGE_OWN and isinstance(v, str | int | float)}
+            builders[key] = file.replace("\\", "/"), builder
+            continue
+        problems.append(Problem(f"{path}: image {short(item.get('id'))}", fault, left_out=True))
+    return builders
+
+
+def _size(width: object, height: object) -> Size | None:
+    if isinstance(width, int) and isinstance(height, int) and 0 < min(width, height) <= max(width, height) < LARGEST:
+        return width, height
+    return None
+
+
 def _is_inside(file: str) -> bool:
     parts = file.replace("\\", "/").split("/")
-    return bool(file) and not file.startswith("/") and ":" not in parts[0] and not {"..", ""} & {*parts}
+    return is_text(file) and not file.startswith("/") and ":" not in parts[0] and not {"..", ""} & {*parts}
 
 
-def _add(item: dict[str, Any], name: str, builder: LabelBuilder, place: str) -> None:
-    shape, bounds = item.get("segmentation"), item.get("bbox")
-    extra = {key: value for key, value in item.items() if key not in _OWN}
-    attributes: dict[str, Scalar] = {k: v for k, v in extra.items() if isinstance(v, str | int | float)}
+def _add(item: _Item, name: str, builder: LabelBuilder, place: str) -> None:
+    attributes = {k: v for k, v in item.items() if k not in _OWN and isinstance(v, str | int | float)}
     more = item.get("attributes")
     attributes |= more if isinstance(more, dict) else {}
     try:
-        if isinstance(shape, dict):
-            raise ValueError("a run-length mask where a polygon must be")
-        if shape:
-            points = np.concatenate([np.asarray(part, np.float64).reshape(-1, 2) for part in shape])
-        elif bounds is not None:
-            x, y, width, height = map(float, bounds)
-            points = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
-        else:
-            raise ValueError("neither segmentation nor bbox")
-        difficult = int(item.get("difficult", 0))
-    except (TypeError, ValueError) as error:
+        points = _points(item, builder)
+    except ValueError as error:
         builder.bad(place, f"the shape cannot be used ({error})")
-    else:
-        builder.add_polygon(points, name, difficult, place, attributes)
+        return
+    degrees = rotation(attributes.get("rotation"))
+    if degrees is not None and _is_upright(points, item.get("bbox")):
+        del attributes["rotation"]
+        points = turned_rectangle(points.min(0), points.max(0), degrees).round(SUBPIXEL)
+    builder.add_polygon(points, name, item.get("difficult"), place, attributes)
+
+
+def _points(item: _Item, builder: LabelBuilder) -> Array:
+    """The outline (k, 2) of an annotation, or points with the same convex hull.
+
+    Raises:
+        ValueError: it has none that can be understood.
+    """
+    shape, bounds = item.get("segmentation"), item.get("bbox")
+    if isinstance(shape, dict):
+        return mask_points(shape, builder.size)
+    parts = [_numbers(part) for part in shape if part] if isinstance(shape, list) else []
+    if any(len(part) % 2 for part in parts):
+        raise ValueError("an odd number of coordinates")
+    if parts:
+        return np.concatenate(parts).reshape(-1, 2)
+    if not isinstance(bounds, list) or not bounds:
+        raise ValueError("neither segmentation nor bbox")
+    if len(bounds) == 5:
+        raise ValueError("a bbox of 5 numbers says too little about its angle: give the corners as segmentation")
+    if len(bounds) != 4:
+        raise ValueError(f"a bbox of {len(bounds)} numbers in place of 4")
+    x, y, width, height = _numbers(bounds)
+    return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
+
+
+def _numbers(values: object) -> list[float]:
+    """The floats in a list, however deep.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    try:
+        return [float(number) for number in np.asarray(values, object).ravel().tolist()]
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("its coordinates are not numbers") from None
+
+
+def _is_upright(points: Array, bounds: object) -> bool:
+    """Whether ``points`` are the corners of an upright box, that of ``bounds`` if there are any."""
+    if len(points) not in (4, 5) or not np.isfinite(points).all():
+        return False
+    low, high = points.min(0), points.max(0)
+    at_edges = (np.abs(points - low) < _EDGE) | (np.abs(points - high) < _EDGE)
+    stated = _numbers(bounds) if isinstance(bounds, list) and len(bounds) == 4 else [*low, *(high - low)]
+    return bool(at_edges.all()) and bool(np.allclose([*low, *(high - low)], stated, rtol=0, atol=_EDGE))
 
 
 def render(images: Sequence[ImageLabels], classes: Sequence[str]) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from legnet_cli.data.builder import is_text
 from legnet_cli.data.checks import check_labels
 from legnet_cli.data.detect import Part, find_parts
-from legnet_cli.data.labels import Dataset, ImageLabels, LabelError, Problem
-from legnet_cli.data.parts import load_parts, split_rank
+from legnet_cli.data.labels import Dataset, ImageLabels, LabelError, Problem, many
+from legnet_cli.data.parts import load_parts, split_rank, summary
 from legnet_cli.data.vector_labels import load_polygons
 from legnet_cli.errors import DataError
 
@@ -39,9 +40,10 @@ def load_dataset(
     """
     found, parts = find_parts(Path(root), format, labels)
     if found in ("gpkg", "geojson"):
-        dataset = _load_vector(parts, class_field)
+        dataset = _load_vector(Path(root), found, parts, class_field)
     else:
         dataset = load_parts(Path(root), found, parts, sizes=sizes)
+    dataset = _writable(dataset)
     bad = [problem for problem in dataset.problems if problem.left_out]
     if bad and not skip_bad:
         raise LabelError(bad)
@@ -50,11 +52,43 @@ def load_dataset(
     return replace(dataset, problems=(*dataset.problems, *check_labels(dataset.images)))
 
 
-def _load_vector(parts: list[Part], class_field: str | None) -> Dataset:
-    files = {part.labels for part in parts if part.labels is not None}
-    if len(files) != 1:
-        raise DataError(f"{', '.join(sorted(map(str, files)))}: several files of polygons: choose one with --labels")
+def _writable(dataset: Dataset) -> Dataset:
+    """``dataset`` without the images whose names no label file could hold.
+
+    Raises:
+        DataError: the name of a class is such a name.
+    """
+    for name in dataset.classes:
+        if not is_text(name):
+            raise DataError(f"class name {name!r} has characters that are not text: rename it")
+    bad = [image for image in dataset.images if not is_text(image.file)]
+    if not bad:
+        return dataset
+    fault = "its name is not text in UTF-8: rename it"
+    faults = [Problem(str(image.path or image.source), fault, left_out=True) for image in bad]
+    sound = tuple(image for image in dataset.images if is_text(image.file))
+    return replace(dataset, images=sound, problems=(*dataset.problems, *faults))
+
+
+def _load_vector(root: Path, format: str, parts: list[Part], class_field: str | None) -> Dataset:
     problems: list[Problem] = []
-    dataset = load_polygons(files.pop(), parts, class_field, problems)
-    images: list[ImageLabels] = sorted(dataset.images, key=lambda image: (*split_rank(image.split), image.file))
-    return replace(dataset, images=tuple(images), problems=tuple(problems))
+    images: list[ImageLabels] = []
+    for file in dict.fromkeys(part.labels for part in parts):
+        own = [part for part in parts if part.labels == file]
+        if file is None:
+            images += [ImageLabels(part.file, path=path, split=part.split) for part in own for path in part.images]
+            bare = summary(part.file for part in own)
+            problems.append(Problem(str(root), f"no labels for {many(own, 'image')}, counted as empty: {bare}"))
+        elif len(parts) > 1 and not any(part.images for part in own):
+            problems.append(Problem(str(file), "there is no image of this name: it is left aside"))
+        else:
+            try:
+                images += load_polygons(file, own, class_field, problems)
+            except DataError as error:
+                if len(own) == len(parts):
+                    raise
+                fault, _, _advice = str(error).removeprefix(f"{file}: ").rpartition(": ")
+                problems.append(Problem(str(file), fault, left_out=True))
+    images.sort(key=lambda image: (*split_rank(image.split), image.file))
+    classes = sorted({name for image in images for name in image.names})
+    return Dataset(tuple(images), tuple(classes), format, tuple(problems))

@@ -13,15 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from legnet_cli.data import dior, dota, fair1m, hrsc, yolo_obb
-from legnet_cli.data.format import CLASS_LIST, Format, read_text
-from legnet_cli.data.images import holds_images
+from legnet_cli.data.format import read_text
+from legnet_cli.data.images import find_images, holds_images
 from legnet_cli.data.labels import IMAGE_SUFFIXES, strip_image_suffix
+from legnet_cli.data.sniff import FORMAT_NAMES, FORMATS, VECTOR_SUFFIXES, sniff_file, sniff_folder
+from legnet_cli.data.yolo_obb import names_classes
 from legnet_cli.errors import ConfigError, DataError
-
-FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in (dota, dior, fair1m, hrsc, yolo_obb)}
-VECTOR_SUFFIXES = (".gpkg", ".geojson")
-FORMAT_NAMES = (*FORMATS, "coco", "gpkg", "geojson")
 
 _SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 _SPLIT = re.compile(r"(trainval|train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?)(?:\d{4})?", re.IGNORECASE)
@@ -29,11 +26,8 @@ _LABEL_FOLDER = re.compile(
     r"(labeltxt|annfiles|labels?$|labelxml|annotations?|(oriented|horizontal) bounding|version\d).*", re.I
 )
 _IMAGE_FOLDER = re.compile(r"(images?|jpegimages?|allimages?|imgs?)([-_ ].*)?", re.IGNORECASE)
-_DOTA_FOLDER = re.compile(r"(labeltxt|annfiles).*", re.IGNORECASE)
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|nan", re.IGNORECASE)
 _LIST_FOLDERS = ("ImageSets/Main", "ImageSets", "Main", "splits", ".")
 _DEPTH = 6  # folders below the dataset that are searched
-_GLANCE = 20  # label files looked into before a folder's format is known
 
 
 @dataclass(frozen=True)
@@ -43,12 +37,14 @@ class Part:
     Attributes:
         split: ``train``, ``val``, ``test``, … or empty.
         labels: folder of label files, or the one label file; None for images without labels.
-        images: folders of images.
+        images: folders of images, or one image.
+        file: what the one image is called in the dataset; its file's name when empty.
     """
 
     split: str
     labels: Path | None
     images: tuple[Path, ...]
+    file: str = ""
 
 
 def find_parts(root: Path, format: str | None = None, labels: str | None = None) -> tuple[str, list[Part]]:
@@ -71,6 +67,11 @@ def find_parts(root: Path, format: str | None = None, labels: str | None = None)
         base, found = root, [(sniff_file(Path(labels)) or "", Path(labels))]
     else:
         base, found = _label_places(root, labels)
+    if format in FORMATS and format not in {
+        name for name, _ in found
+    }:  # told what they are, though they look different
+        alike = [name for name, other in FORMATS.items() if other.suffix == FORMATS[format].suffix]
+        found = [(format if name in alike else name, path) for name, path in found]
     if format is None:  # a folder named as labels usually are goes before others
         found = [(name, path) for name, path in found if path.is_file() or _is_usual(path, base)] or found
     names = sorted({name for name, _ in found})
@@ -84,7 +85,7 @@ def find_parts(root: Path, format: str | None = None, labels: str | None = None)
         seen = f" but {' and '.join(names)}" if any(names) else ""
         raise DataError(f"{root}: no {kind} found{seen}: give a folder with e.g. images/ and labelTxt/, or say --from")
     if chosen in ("gpkg", "geojson"):
-        return chosen, [part for path in places for part in _vector_parts(path, base)]
+        return chosen, _vector_parts(places, base, alone=root in places)
     parts = [Part(_split_of(path, base), path, _images_of(path, base)) for path in _preferred(places)]
     _check_one_each(parts, base)
     return chosen, sorted([*parts, *_unlabelled(parts, base)], key=lambda part: (part.split, str(part.labels)))
@@ -94,24 +95,60 @@ def _is_usual(labels: Path, root: Path) -> bool:
     return any(_LABEL_FOLDER.fullmatch(part) for part in labels.relative_to(root).parts or (root.name,))
 
 
-def _vector_parts(path: Path, root: Path) -> list[Part]:
-    """One part for each split of the images that the polygons in ``path`` lie on."""
+def _vector_parts(places: list[Path], root: Path, *, alone: bool) -> list[Part]:
+    """Parts of the images that the polygons in ``places`` lie on.
+
+    One file is for all images of the dataset, and tells them by its polygons. Each of several is for the image of its
+    own name, as is one that was given ``alone`` where there is such an image.
+    """
     if root.is_file():
-        return [Part("", path, (root,))]
+        return [Part("", path, (root,)) for path in places]
+    if len(places) > 1 or alone:
+        images = [root / file for file in find_images(root)]
+        pairs = {path: image for path in places if (image := _image_of(path, images)) is not None}
+        if pairs:
+            bare = [] if alone else sorted({*images} - {*pairs.values()})
+            unpaired = [Part(_split_of(path, root), path, ()) for path in places if path not in pairs]
+            return [
+                *(_single(image, root, path) for path, image in pairs.items()),
+                *unpaired,
+                *(_single(image, root, None) for image in bare),
+            ]
+        if len(places) > 1:
+            listed = ", ".join(sorted(map(str, places)))
+            raise DataError(f"{listed}: several files of polygons, none named as an image: choose one with --labels")
     splits = {split: _split_folders(root, split) for split in ("train", "val", "test")}
-    parts = [Part(split, path, folders) for split, folders in splits.items() if folders]
-    return parts or [Part("", path, _image_folders(root, "") or ((root,) if holds_images(root) else ()))]
+    parts = [Part(split, places[0], folders) for split, folders in splits.items() if folders]
+    return parts or [Part("", places[0], _image_folders(root, "") or ((root,) if holds_images(root) else ()))]
+
+
+def _image_of(labels: Path, images: Sequence[Path]) -> Path | None:
+    """The image with the name of the file ``labels``: beside it, else the only one anywhere."""
+    named = [image for image in images if image.stem == labels.stem]
+    beside = [image for image in named if image.parent == labels.parent]
+    return (beside or named)[0] if len(beside or named) == 1 else None
+
+
+def _single(image: Path, root: Path, labels: Path | None) -> Part:
+    """The part of one image, called by its path without the folders of splits and images."""
+    folders = image.relative_to(root).parts[:-1]
+    kept = [part for part in folders if not _split_name(part) and not _IMAGE_FOLDER.fullmatch(part)]
+    return Part(_split_of(image.parent, root), labels, (image,), "/".join((*kept, image.name)))
 
 
 def _label_places(root: Path, wanted: str | None) -> tuple[Path, list[tuple[str, Path]]]:
     """The folder of the dataset, and (format, folder or file) of the labels in it whose path has ``wanted`` in it."""
     if root.is_file() and root.suffix.lower() in (".yaml", ".yml"):  # a YOLO dataset goes by its YAML file
         root = root.parent
+    if root.is_file() and root.suffix.lower() in IMAGE_SUFFIXES:
+        beside = (root.with_suffix(suffix) for suffix in VECTOR_SUFFIXES)
+        return root, [(path.suffix[1:], path) for path in beside if path.is_file()]
     if root.is_file():
         base = root.parent.parent if root.parent.name.lower() == "annotations" else root.parent
         name = sniff_file(root)
         return base, [(name, root)] if name in ("coco", "gpkg", "geojson") else []
     found: dict[Path, str] = {}
+    yolo = names_classes(root)
     for place, folders, files in os.walk(root, followlinks=True):
         path = Path(place)
         parts = path.relative_to(root).parts
@@ -119,7 +156,7 @@ def _label_places(root: Path, wanted: str | None) -> tuple[Path, list[tuple[str,
         for file in sorted(file for file in files if file.lower().endswith((".json", *VECTOR_SUFFIXES))):
             if (wanted or "") in "/".join((*parts, file)) and (name := sniff_file(path / file)):
                 found[path / file] = name
-        if (wanted or "") in "/".join((*parts, "")) and (name := _sniff_folder(path, files)):
+        if (wanted or "") in "/".join((*parts, "")) and (name := sniff_folder(path, files, yolo)):
             found.setdefault(root.joinpath(*parts[: _label_depth(parts, wanted)]), name)
     return root, [(name, path) for path, name in found.items()]
 
@@ -135,53 +172,6 @@ def _label_depth(parts: Sequence[str], wanted: str | None) -> int:
     else:
         depth = next(i for i in range(len(parts) + 1) if wanted in "/".join((*parts[:i], "")))
     return depth + (depth < len(parts) and _split_name(parts[depth]) is not None)
-
-
-def _sniff_folder(folder: Path, files: Sequence[str]) -> str | None:
-    """Format of the text or XML label files in ``folder``, told by the first that says something."""
-    texts = sorted(
-        n for n in files if n.lower().endswith((".txt", ".xml")) and not n.startswith(".") and n != CLASS_LIST
-    )
-    found = (sniff_file(folder / name) for name in itertools.islice(texts, _GLANCE))
-    name = next((name for name in found if name), None)
-    if name is None and any(n.lower().endswith(".txt") for n in texts):  # all empty, or all damaged
-        if _DOTA_FOLDER.fullmatch(folder.name):
-            return "dota"
-        parents = [parent.name.lower() for parent in (folder, folder.parent)]
-        return "yolo-obb" if "labels" in parents else None
-    return name
-
-
-def sniff_file(path: Path) -> str | None:
-    """Format of one label file, from its suffix and beginning; None if it is not one."""
-    suffix = path.suffix.lower()
-    if suffix in VECTOR_SUFFIXES:
-        return suffix[1:]
-    try:
-        with path.open("rb") as file:
-            head = file.read(1 << 14)
-    except OSError:
-        return None
-    if suffix == ".json":
-        known = re.search(rb'"((images|annotations|categories|licenses)"\s*:\s*\[|info"\s*:\s*\{)', head)
-        if b'"FeatureCollection"' in head[:200]:
-            return "geojson"
-        return "coco" if known else None
-    if suffix == ".xml":
-        marks = {b"<HRSC_Image": "hrsc", b"<possibleresult": "fair1m", b"<objects": "fair1m", b"<annotation": "dior"}
-        return next((name for mark, name in marks.items() if mark in head), None)
-    lines = head.decode("utf-8", "replace").splitlines()[:64] if suffix == ".txt" else []
-    return next((name for name in map(_sniff_line, lines) if name), None)
-
-
-def _sniff_line(line: str) -> str | None:
-    words = line.split()
-    leading = list(itertools.takewhile(_NUMBER.fullmatch, words))
-    if len(words) in (5, 9) or len(words) > 10:
-        fractions = len(leading) == len(words) and all(-1 <= float(word) <= 2 for word in words[1:])
-        if fractions and words[0].isdecimal():
-            return "yolo-obb"
-    return "dota" if len(leading) >= 8 and len(words) >= 9 else None
 
 
 def _split_name(text: str) -> str | None:

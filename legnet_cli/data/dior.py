@@ -1,7 +1,8 @@
 """DIOR-R XML: Pascal VOC with a ``robndbox`` of four corners for each object.
 
 Cheng et al., "Anchor-free Oriented Proposal Generator for Object Detection", TGRS 2022; https://gcheng-nwpu.github.io.
-Upright ``bndbox`` of DIOR and VOC, and roLabelImg's ``robndbox`` of centre, sides and angle, are read too.
+Upright ``bndbox`` of DIOR and VOC, turned by CVAT's attribute ``rotation`` if there is one, and roLabelImg's
+``robndbox`` of centre, sides and angle, are read too.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from legnet_cli.boxes import boxes_to_polygons
+from legnet_cli.boxes import boxes_to_polygons, turned_rectangle
+from legnet_cli.data.builder import LabelBuilder, rotation
 from legnet_cli.data.format import Format
-from legnet_cli.data.labels import SUBPIXEL, ImageLabels, LabelBuilder
-from legnet_cli.data.xml_tree import attribute_tags, leaves, number, parse_xml, place, tag, text, whole
+from legnet_cli.data.labels import SUBPIXEL, ImageLabels
+from legnet_cli.data.xml_tree import add_objects, attribute_tags, number, parse_xml, size, tag, text
 
 _CORNERS = ("left_top", "right_top", "right_bottom", "left_bottom")
 _OWN = {"name", "difficult", "type", "angle"}
@@ -23,23 +25,8 @@ _OWN = {"name", "difficult", "type", "angle"}
 def parse(data: bytes, labels: LabelBuilder) -> None:
     """Add the objects of one VOC-like XML file to ``labels``."""
     root = parse_xml(data, "annotation")
-    labels.size = read_size(root) or labels.size
-    for item in root.iterfind("object"):
-        try:
-            corners, difficult = _corners(item), whole(item, "difficult")
-        except ValueError as error:
-            labels.bad(place(item), str(error))
-        else:
-            labels.add(corners, text(item, "name"), difficult, place(item), leaves(item, _OWN))
-
-
-def read_size(root: Element) -> tuple[int, int] | None:
-    """Width and height that a VOC-like file states; None if it does not."""
-    try:
-        size = whole(root, "size/width"), whole(root, "size/height")
-    except ValueError:
-        return None
-    return size if min(size) > 0 else None
+    labels.size = size(root, "size/width", "size/height") or labels.size
+    add_objects(labels, root.iterfind("object"), _corners, "name", _OWN)
 
 
 def _corners(item: Element) -> list[float]:
@@ -49,6 +36,10 @@ def _corners(item: Element) -> list[float]:
         return found
     if item.find("robndbox") is None and item.find("bndbox") is not None:
         left, top, right, bottom = (number(item, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
+        if degrees := rotation(text(item, "attributes/attribute[name='rotation']/value")):
+            corners = turned_rectangle(np.array([left, top]), np.array([right, bottom]), degrees)
+            turned: list[float] = corners.ravel().round(SUBPIXEL).tolist()
+            return turned
         return [left, top, right, top, right, bottom, left, bottom]
     return [number(item, f"robndbox/{axis}_{corner}") for corner in _CORNERS for axis in ("x", "y")]
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
+from legnet_cli.data.builder import LabelBuilder
 from legnet_cli.data.format import Format, text_lines
-from legnet_cli.data.labels import ImageLabels, LabelBuilder
+from legnet_cli.data.labels import ImageLabels
 from legnet_cli.errors import DataError
 
 
@@ -39,9 +40,9 @@ def _parse_object(words: list[str], labels: LabelBuilder, place: str) -> None:
     elif len(words) == 9:
         labels.add(leading[:8], words[8], 0, place)
     elif not words[-1].isdecimal():
-        labels.bad(place, f"'difficult' is {words[-1]!r} where a whole number must be")
+        labels.bad(place, f"'difficult' is {words[-1]!r}, not a whole number")
     else:
-        labels.add(leading[:8], " ".join(words[8:-1]), int(words[-1]), place)
+        labels.add(leading[:8], " ".join(words[8:-1]), words[-1], place)
 
 
 def _number(word: str) -> float | None:

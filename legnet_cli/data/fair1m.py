@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from xml.etree.ElementTree import Element
 
-from legnet_cli.data.dior import read_size, render_size
+from legnet_cli.data.builder import LabelBuilder
+from legnet_cli.data.dior import render_size
 from legnet_cli.data.format import Format
-from legnet_cli.data.labels import ImageLabels, LabelBuilder
-from legnet_cli.data.xml_tree import attribute_tags, leaves, parse_xml, place, tag, text, whole
+from legnet_cli.data.labels import ImageLabels
+from legnet_cli.data.xml_tree import add_objects, attribute_tags, parse_xml, size, tag, text
 
 _OWN = {"coordinate", "type", "difficult"}
 
@@ -19,16 +20,10 @@ _OWN = {"coordinate", "type", "difficult"}
 def parse(data: bytes, labels: LabelBuilder) -> None:
     """Add the objects of one FAIR1M XML file to ``labels``."""
     root = parse_xml(data, "annotation")
-    labels.size = read_size(root) or labels.size
+    labels.size = size(root, "size/width", "size/height") or labels.size
     origin = text(root, "source/origin")
     labels.meta |= {"imagesource": origin} if origin else {}
-    for item in root.iterfind("objects/object"):
-        try:
-            corners, difficult = _corners(item), whole(item, "difficult")
-        except ValueError as error:
-            labels.bad(place(item), str(error))
-        else:
-            labels.add(corners, text(item, "possibleresult/name"), difficult, place(item), leaves(item, _OWN))
+    add_objects(labels, root.iterfind("objects/object"), _corners, "possibleresult/name", _OWN)
 
 
 def _corners(item: Element) -> list[float]:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from legnet_cli.data.labels import Dataset, ImageLabels, LabelBuilder
+from legnet_cli.data.builder import LabelBuilder
+from legnet_cli.data.labels import Dataset, ImageLabels, Problem
 from legnet_cli.errors import DataError
 
 CLASS_LIST = "classes.txt"
@@ -25,7 +26,7 @@ def read_class_list(root: Path) -> dict[str, str] | None:
         return None
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if len(set(names)) < len(names):
-        raise DataError(f"{path}: a class name stands there twice: remove one")
+        raise DataError(f"{path}: duplicate class name {next(n for n in names if names.count(n) > 1)!r}: remove one")
     # a format without spaces in its names writes "Cargo-Truck" for "Cargo Truck"
     return {"-".join(name.split()): name for name in names} | {name: name for name in names}
 
@@ -74,7 +75,8 @@ class Format:
         render: the text of an image's label file, given the code of each class name.
         split_lists: folder of the files ``train.txt`` … that list images, where splits share folders.
         sizes: whether width and height of the images are needed to parse.
-        read_names: class names by code, as the dataset's folder lists them; None if it does not.
+        read_names: class names by code, as the dataset's folder lists them, None if it does not; notes what is wrong
+            with their file.
         default_names: class names by code where nothing is listed; None if codes are names.
         codes: the code of each class name when writing.
         side_files: texts of other files by path.
@@ -89,7 +91,7 @@ class Format:
     render: Callable[[ImageLabels, Mapping[str, str]], str]
     split_lists: str = ""
     sizes: bool = False
-    read_names: Callable[[Path], dict[str, str] | None] = read_class_list
+    read_names: Callable[[Path, list[Problem]], dict[str, str] | None] = lambda root, problems: read_class_list(root)
     default_names: Mapping[str, str] | None = None
     codes: Callable[[Sequence[str]], dict[str, str]] = codes_are_names
     side_files: Callable[[Dataset], dict[str, str]] = class_list

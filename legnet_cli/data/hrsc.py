@@ -13,9 +13,10 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from legnet_cli.boxes import boxes_to_polygons
+from legnet_cli.data.builder import LabelBuilder
 from legnet_cli.data.format import Format, read_class_list
-from legnet_cli.data.labels import SUBPIXEL, ImageLabels, LabelBuilder
-from legnet_cli.data.xml_tree import attribute_tags, leaves, number, parse_xml, place, tag, text, whole
+from legnet_cli.data.labels import SUBPIXEL, ImageLabels, Problem
+from legnet_cli.data.xml_tree import add_objects, attribute_tags, number, parse_xml, size, tag, text
 
 _FIRST = 100000000
 # the data set's own numbers, less 100000000
@@ -35,17 +36,10 @@ _OWN = {"Object_ID", "Class_ID", "difficult", "box_xmin", "box_ymin", "box_xmax"
 def parse(data: bytes, labels: LabelBuilder) -> None:
     """Add the objects of one HRSC XML file to ``labels``."""
     root = parse_xml(data, "HRSC_Image")
-    size = whole(root, "Img_SizeWidth"), whole(root, "Img_SizeHeight")
-    labels.size = size if min(size) > 0 else labels.size
+    labels.size = size(root, "Img_SizeWidth", "Img_SizeHeight") or labels.size
     for key, path in (("gsd", "Img_Resolution"), ("imagesource", "Img_Source")):
         labels.meta |= {key: text(root, path)} if text(root, path) else {}
-    for item in root.iterfind("HRSC_Objects/HRSC_Object"):
-        try:
-            corners, difficult = _corners(item), whole(item, "difficult")
-        except ValueError as error:
-            labels.bad(place(item), str(error))
-        else:
-            labels.add(corners, text(item, "Class_ID"), difficult, place(item), leaves(item, _OWN))
+    add_objects(labels, root.iterfind("HRSC_Objects/HRSC_Object"), _corners, "Class_ID", _OWN)
 
 
 def _corners(item: Element) -> list[float]:
@@ -80,7 +74,7 @@ def codes(classes: Sequence[str]) -> dict[str, str]:
     return {name: _PUBLISHED.get(name) or str(next(others)) for name in classes}
 
 
-def read_names(root: Path) -> dict[str, str] | None:
+def read_names(root: Path, problems: list[Problem]) -> dict[str, str] | None:
     """Class names by the number that :func:`codes` gives to those of ``classes.txt``; None without it."""
     listed = read_class_list(root)
     return None if listed is None else {code: name for name, code in codes([*dict.fromkeys(listed.values())]).items()}

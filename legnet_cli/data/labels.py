@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from legnet_cli.boxes import Array, boxes_to_polygons, polygons_to_boxes
+from legnet_cli.boxes import Array, polygons_to_boxes
 from legnet_cli.errors import DataError
 
 Scalar = str | int | float | bool
@@ -34,7 +34,13 @@ class Problem:
     left_out: bool = False
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.message}"
+        # names of files need not be text
+        return f"{self.place}: {self.message}".encode("utf-8", "backslashreplace").decode()
+
+
+def many(items: Sized, noun: str) -> str:
+    """How many ``items`` there are, with their ``noun`` in the right number."""
+    return f"{len(items):,} {noun}{'s' * (len(items) != 1)}"
 
 
 def listing(problems: Sequence[Problem], shown: int) -> list[str]:
@@ -49,8 +55,9 @@ class LabelError(DataError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        more = f" (and {len(problems) - 1} more faults)" if len(problems) > 1 else ""
-        super().__init__(f"{problems[0]}{more}: mend the labels, or leave such objects out with --skip-bad")
+        more = len(problems) - 1
+        others = f" (and {more} more fault{'s' * (more > 1)})" if more else ""
+        super().__init__(f"{problems[0]}{others}: fix the labels, or leave such objects out with --skip-bad")
 
 
 @dataclass(frozen=True)
@@ -187,100 +194,3 @@ def strip_image_suffix(file: str) -> str:
     """``file`` without its suffix if that is one of an image, in any case."""
     head, _, suffix = file.rpartition(".")
     return head if head and f".{suffix.lower()}" in IMAGE_SUFFIXES else file
-
-
-class LabelBuilder:
-    """Collects the objects and faults of one image while its label file is parsed.
-
-    Attributes:
-        source: the label file.
-        problems: faults found so far, shared by all builders of a dataset.
-        size: width and height of the image in pixels, None if unknown; a parser may set it.
-        names: class names by the code that stands for them in the file; None if codes are names.
-        meta: what the file says about the image.
-    """
-
-    def __init__(
-        self, source: Path, problems: list[Problem], size: Size | None = None, names: Mapping[str, str] | None = None
-    ) -> None:
-        self.source, self.problems, self.size, self.names = source, problems, size, names
-        self.meta: dict[str, Scalar] = {}
-        self._rows: list[tuple[Sequence[float], str, int, Mapping[str, Scalar], str]] = []
-
-    def bad(self, place: str, message: str) -> None:
-        """Note a fault at ``place`` (``:12`` for line 12, empty for the whole file); its object is left out."""
-        self.problems.append(Problem(f"{self.source}{place}", message, left_out=True))
-
-    def add(
-        self,
-        coordinates: Sequence[float],
-        code: str,
-        difficult: int = 0,
-        place: str = "",
-        attributes: Mapping[str, Scalar] | None = None,
-    ) -> None:
-        """Add an object of 8 ``coordinates`` x1, y1 … x4, y4 in pixels; note a fault if it cannot be one."""
-        name = code if self.names is None else self.names.get(code)
-        if len(coordinates) != 8:
-            self.bad(place, f"{len(coordinates) / 2:g} points where an oriented box has 4")
-        elif not code:
-            self.bad(place, "the class is missing")
-        elif name is None:
-            self.bad(place, self._unknown(code))
-        else:
-            self._rows.append((coordinates, name, difficult, attributes or {}, place))
-
-    def _unknown(self, code: str) -> str:
-        names = self.names or {}
-        if not code.isdecimal():
-            return unknown_class(code, names)
-        return unknown_class(code, (f"{key} ({name})" for key, name in names.items()))
-
-    def add_polygon(
-        self,
-        points: Array,
-        code: str,
-        difficult: int = 0,
-        place: str = "",
-        attributes: Mapping[str, Scalar] | None = None,
-    ) -> None:
-        """Add an object outlined by (k, 2) ``points``: as it is with 4 points, else its smallest oriented box."""
-        if len(points) > 1 and (points[0] == points[-1]).all():
-            points = points[:-1]
-        if len(points) < 3:
-            self.bad(place, f"{len(points)} different points, a polygon has at least 3")
-            return
-        if len(points) != 4 and np.isfinite(points).all():
-            points = boxes_to_polygons(polygons_to_boxes(points[None]))[0].round(SUBPIXEL)
-        self.add(points[:4].ravel().tolist(), code, difficult, place, attributes)
-
-    def build(self, file: str, path: Path | None, split: str) -> ImageLabels:
-        """The image with its sound objects; corners that are no numbers and quads without area are faults."""
-        quads = np.array([row[0] for row in self._rows], np.float64).reshape(-1, 4, 2)
-        finite = np.asarray(np.isfinite(quads.reshape(-1, 8)).all(1))
-        flat = finite & _without_area(np.where(finite[:, None, None], quads, 0.0))
-        for i in np.flatnonzero(~finite | flat):
-            self.bad(self._rows[i][4], "the area is zero" if finite[i] else "a corner is not a finite number")
-        keep = np.flatnonzero(finite & ~flat)
-        rows = [self._rows[i] for i in keep]
-        return ImageLabels(
-            file=file,
-            quads=quads[keep],
-            names=tuple(row[1] for row in rows),
-            difficult=np.array([row[2] for row in rows], np.int64).reshape(-1),
-            attributes=tuple(row[3] for row in rows),
-            path=path,
-            size=self.size,
-            split=split,
-            meta=self.meta,
-            source=self.source,
-            places=tuple(row[4] for row in rows),
-        )
-
-
-def _without_area(quads: Array) -> NDArray[np.bool_]:
-    """Whether the four corners of each of (n, 4, 2) quads lie on one line."""
-    a, b, c = np.moveaxis(quads[:, 1:] - quads[:, :1], 1, 0)
-    crosses = [u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] for u, v in ((a, b), (a, c), (b, c))]
-    flat: NDArray[np.bool_] = np.abs(crosses).max(0) < 1e-6
-    return flat

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from legnet_cli.data import coco
-from legnet_cli.data.detect import FORMATS, Part, read_split_lists, sniff_file
+from legnet_cli.data.builder import LabelBuilder
+from legnet_cli.data.detect import Part, read_split_lists
 from legnet_cli.data.format import CLASS_LIST, Format
 from legnet_cli.data.images import find_images, image_size
-from legnet_cli.data.labels import Dataset, ImageLabels, LabelBuilder, Problem, strip_image_suffix
+from legnet_cli.data.labels import Dataset, ImageLabels, Problem, many, strip_image_suffix
+from legnet_cli.data.sniff import FORMATS, sniff_file
 from legnet_cli.errors import DataError
 
 SPLIT_ORDER = ("train", "val", "trainval", "test", "")
@@ -57,7 +59,7 @@ def summary(names: Iterable[str]) -> str:
 def _load_folders(
     root: Path, fmt: Format, parts: list[Part], problems: list[Problem]
 ) -> tuple[list[ImageLabels], list[str]]:
-    listed = fmt.read_names(root)
+    listed = fmt.read_names(root, problems)
     names = fmt.default_names if listed is None else listed
     images: list[ImageLabels] = []
     taken: dict[tuple[str, str], ImageLabels] = {}
@@ -90,9 +92,9 @@ def _load_part(
         problems.append(Problem(place, message if part.images else f"{message}: no folder of images was found"))
     bare = sorted(stem for stem, path in pairs.items() if path is None)
     if bare:
-        what = "no labels, and count as empty" if part.labels else "no labels: their folder is missing"
+        what = "counted as empty" if part.labels else "their folder is missing"
         place = str(part.labels or part.images[0])
-        problems.append(Problem(place, f"{len(bare)} images have {what}: {summary(bare)}"))
+        problems.append(Problem(place, f"no labels for {many(bare, 'image')}, {what}: {summary(bare)}"))
     for stem in sorted({*pairs, *images}):
         for path, file in images.get(stem, [(None, stem)]):
             if (image := _load_image(fmt, pairs.get(stem), path, names, problems)) is not None:
@@ -164,10 +166,16 @@ def _load_coco(parts: list[Part], problems: list[Problem]) -> tuple[list[ImageLa
     for part in parts:
         if part.labels is None:
             files = [(folder / file, file) for folder in part.images for file in find_images(folder)]
-            problems.append(Problem(str(part.images[0]), f"{len(files)} images have no labels: their file is missing"))
+            fault = f"no labels for {many(files, 'image')}, their file is missing"
+            problems.append(Problem(str(part.images[0]), fault))
             images += [ImageLabels(file=file, path=path, split=part.split) for path, file in files]
             continue
-        found, names = coco.read(part.labels, part.split, problems)
+        try:
+            found, names = coco.read(part.labels, part.split, problems)
+        except DataError as error:
+            fault, _, _advice = str(error).removeprefix(f"{part.labels}: ").rpartition(": ")
+            problems.append(Problem(str(part.labels), fault, left_out=True))
+            continue
         classes |= dict.fromkeys(names)
         placed = [replace(image, path=_find_file(image.file, part.images)) for image in found]
         lonely = [image.file for image in placed if image.path is None]
@@ -176,7 +184,7 @@ def _load_coco(parts: list[Part], problems: list[Problem]) -> tuple[list[ImageLa
         listed = {image.path for image in placed}
         rest = [file for folder in part.images for file in find_images(folder) if folder / file not in listed]
         if rest:
-            problems.append(Problem(str(part.labels), f"does not list {len(rest)} images: {summary(rest)}"))
+            problems.append(Problem(str(part.labels), f"does not list {many(rest, 'image')}: {summary(rest)}"))
         images += placed
     return images, list(classes)
 
@@ -202,12 +210,10 @@ def _by_lists(root: Path, images: list[ImageLabels], problems: list[Problem]) ->
         if len(splits) > 1:
             problems.append(Problem(image.stem, f"is listed in {' and '.join(splits)}: it went to {splits[0]}"))
     if rest:
-        problems.append(
-            Problem(str(root), f"{len(rest)} images are on no list of a split and stay out: {summary(rest)}")
-        )
+        problems.append(Problem(str(root), f"left out {many(rest, 'image')}, on no list of a split: {summary(rest)}"))
     absent = set().union(*lists.values()) - {image.stem for image in images}
     if absent:
-        problems.append(Problem(str(root), f"the lists name {len(absent)} images that are absent: {summary(absent)}"))
+        problems.append(Problem(str(root), f"the lists name {many(absent, 'image')} without a file: {summary(absent)}"))
 
 
 def _sized(images: list[ImageLabels], problems: list[Problem]) -> Iterator[ImageLabels]:

@@ -16,15 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array
+from legnet_cli.data.builder import LabelBuilder
 from legnet_cli.data.detect import Part
 from legnet_cli.data.images import find_images, image_size
 from legnet_cli.data.labels import (
     SUBPIXEL,
     Dataset,
     ImageLabels,
-    LabelBuilder,
     Problem,
     Scalar,
+    many,
     strip_image_suffix,
 )
 from legnet_cli.data.parts import summary
@@ -51,8 +52,10 @@ class _Image:
     georef: Georef | None
 
 
-def load_polygons(path: Path, parts: Sequence[Part], class_field: str | None, problems: list[Problem]) -> Dataset:
-    """The dataset of the images in ``parts`` with the polygons in ``path`` as labels.
+def load_polygons(
+    path: Path, parts: Sequence[Part], class_field: str | None, problems: list[Problem]
+) -> list[ImageLabels]:
+    """The images in ``parts`` with the polygons in ``path`` as labels.
 
     Raises:
         DataError: the file cannot be read, or does not say which class or image its polygons belong to.
@@ -66,9 +69,7 @@ def load_polygons(path: Path, parts: Sequence[Part], class_field: str | None, pr
         problems.append(Problem(str(path), "is taken to be in pixels, for none of the images is georeferenced"))
         table, images = replace(table, crs=None), [replace(image, georef=None) for image in images]
     rows = _rows_of_images(table, images, path, problems)
-    loaded = [_label(image, rows[i], table, names, path, problems) for i, image in enumerate(images)]
-    used = sorted({name for image in loaded for name in image.names})
-    return Dataset(tuple(loaded), tuple(used), path.suffix.lower()[1:])
+    return [_label(image, rows[i], table, names, path, problems) for i, image in enumerate(images)]
 
 
 def class_names(table: PolygonTable, class_field: str | None, path: Path) -> list[str]:
@@ -102,7 +103,7 @@ def _open_images(parts: Sequence[Part], table: PolygonTable, problems: list[Prob
                     problems.append(Problem(place, fault, left_out=True))
                     continue
                 problems += [Problem(str(path), warning) for warning in (georef.warnings if georef else ())]
-                yield _Image(path, file or path.name, part.split, size, georef)
+                yield _Image(path, file or part.file or path.name, part.split, size, georef)
 
 
 def _rows_of_images(
@@ -131,7 +132,7 @@ def _rows_of_images(
     astray = set(loose) - {row for rows in found for row in rows}
     if astray:
         few = summary(table.ids[row] for row in astray)
-        problems.append(Problem(str(path), f"{len(astray)} polygons lie on no image: features {few}"))
+        problems.append(Problem(str(path), f"{many(astray, 'polygon')} on none of the images: features {few}"))
     return found
 
 
@@ -189,13 +190,11 @@ def _label(
         values = {key: column[row] for key, column in table.fields.items() if column[row] not in (None, "")}
         attributes: dict[str, Scalar] = {k: v for k, v in values.items() if k not in _OWN and names[row] != v}
         builder.meta |= {key: values[key] for key in _META if key in values}
-        place, difficult = f": feature {table.ids[row]}", values.get("difficult", 0)
+        place = f": feature {table.ids[row]}"
         if len(points) == 0:
             builder.bad(place, "is not a polygon")
-        elif not isinstance(difficult, int):
-            builder.bad(place, f"'difficult' is {difficult!r} where a whole number must be")
         else:
-            builder.add_polygon(_clockwise(points), names[row], difficult, place, attributes)
+            builder.add_polygon(_clockwise(points), names[row], values.get("difficult"), place, attributes)
     return builder.build(image.file, image.path, image.split)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
-from legnet_cli.data.labels import Scalar
-from legnet_cli.errors import DataError
+from legnet_cli.data.builder import LARGEST, LabelBuilder, short
+from legnet_cli.data.labels import Scalar, Size
+from legnet_cli.errors import DataError, reason
 
 _LINE = "legnet-line"
 
@@ -33,12 +35,41 @@ def parse_xml(data: bytes, root: str) -> Element:
     parser.CharacterDataHandler = builder.data
     try:
         parser.Parse(data, True)
+        tree: Element = builder.close()
+    except DataError:
+        raise
     except expat.ExpatError as error:
-        raise DataError(f"line {error.lineno} is not XML ({expat.ErrorString(error.code)}): mend it") from error
-    tree: Element = builder.close()
+        raise DataError(f"line {error.lineno} is not XML ({expat.ErrorString(error.code)})") from error
+    except Exception as error:  # an encoding that Python does not know, for one
+        raise DataError(f"line {parser.CurrentLineNumber} is not XML ({reason(error)})") from error
     if tree.tag != root:
-        raise DataError(f"the root is <{tree.tag}> where <{root}> must be: say the format with --from")
+        raise DataError(f"root element is <{tree.tag}>, expected <{root}>: say the format with --from")
     return tree
+
+
+def add_objects(
+    labels: LabelBuilder,
+    items: Iterable[Element],
+    corners: Callable[[Element], list[float]],
+    name: str,
+    without: set[str],
+) -> None:
+    """Add the objects that ``items`` describe, with the line of each.
+
+    Args:
+        labels: gets them.
+        items: their elements.
+        corners: finds x1, y1 … x4, y4 in an element; raises ValueError where it cannot.
+        name: path of the element that holds the class.
+        without: tags that are not attributes.
+    """
+    for item in items:
+        try:
+            found = corners(item)
+        except ValueError as error:
+            labels.bad(place(item), str(error))
+        else:
+            labels.add(found, text(item, name), text(item, "difficult"), place(item), leaves(item, without))
 
 
 def place(element: Element) -> str:
@@ -46,39 +77,36 @@ def place(element: Element) -> str:
     return f":{element.get(_LINE)}"
 
 
-def text(element: Element, path: str, default: str = "") -> str:
-    """Text of the element at ``path``, without blanks around it; ``default`` if there is none."""
-    return (element.findtext(path) or "").strip() or default
+def text(element: Element, path: str) -> str:
+    """Text of the element at ``path``, without blanks around it; empty if there is none."""
+    return (element.findtext(path) or "").strip()
 
 
 def number(element: Element, path: str) -> float:
     """The number at ``path``.
 
     Raises:
-        ValueError: it is missing or no number.
+        ValueError: it is missing or not a number.
     """
     found = text(element, path)
     if not found:
         raise ValueError(f"<{path}> is missing")
-    try:
-        return float(found)
-    except ValueError as error:
-        raise ValueError(f"<{path}> is {found!r}, not a number") from error
+    with suppress(ValueError):
+        value = float(found)
+        if abs(value) < LARGEST:
+            return value
+    raise ValueError(f"<{path}> is {short(found)}, not a usable number")
 
 
-def whole(element: Element, path: str, default: int = 0) -> int:
-    """The whole number at ``path``, ``default`` if there is none.
-
-    Raises:
-        ValueError: it is not a whole number.
-    """
-    found = text(element, path, str(default))
-    if not re.fullmatch(r"-?[0-9]+", found):
-        raise ValueError(f"<{path}> is {found!r}, not a whole number")
-    return int(found)
+def size(root: Element, width: str, height: str) -> Size | None:
+    """Width and height in pixels at two paths; None if they are not both there."""
+    sides = [text(root, path) for path in (width, height)]
+    if not all(re.fullmatch(r"[0-9]{1,9}", side) and int(side) for side in sides):
+        return None
+    return int(sides[0]), int(sides[1])
 
 
-def leaves(element: Element, without: set[str]) -> dict[str, Scalar]:
+def leaves(element: Element, without: set[str]) -> dict[str, str]:
     """Texts of the children of ``element`` that have no children, by tag."""
     found = {child.tag: (child.text or "").strip() for child in element if not len(child) and child.tag not in without}
     return {tag: value for tag, value in found.items() if value}

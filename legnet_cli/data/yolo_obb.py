@@ -1,41 +1,83 @@
 """YOLO-OBB: a line ``class x1 y1 x2 y2 x3 y3 x4 y4`` for each object, corners as fractions of width and height.
 
 Class numbers are those of ``names`` in ``data.yaml``. https://docs.ultralytics.com/datasets/obb
+Read as well: class numbers with decimals (``1.0``), a confidence in a tenth column, corners in pixels, and commas.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from legnet_cli.data.format import Format, read_class_list, read_text, text_lines
-from legnet_cli.data.labels import SUBPIXEL, Dataset, ImageLabels, LabelBuilder
+from legnet_cli.boxes import Array
+from legnet_cli.data.builder import LabelBuilder
+from legnet_cli.data.format import Format, read_class_list, text_lines
+from legnet_cli.data.labels import SUBPIXEL, Dataset, ImageLabels, Problem
+from legnet_cli.data.yaml_names import yaml_fault, yaml_names
 from legnet_cli.errors import DataError
+
+_FAR = 10  # times the size of the image: farther out coordinates cannot be fractions of it
+_PIXELS = "the coordinates are too large for fractions of the image: they are taken as pixels"
 
 
 def parse(data: bytes, labels: LabelBuilder) -> None:
     """Add the objects of one YOLO-OBB text file to ``labels``, whose image size must be known."""
     if labels.size is None:
         raise DataError("has no image beside it: fractions of its size mean nothing without")
-    scale = np.tile(np.array(labels.size, np.float64), 4)
-    for number, line in enumerate(text_lines(data), 1):
-        words = line.split()
-        if not words:
-            continue
-        try:
-            values = [float(word) for word in words[1:]]
-        except ValueError as error:
-            labels.bad(f":{number}", f"{str(error).rpartition(' ')[2]} is not a number")
-            continue
-        if len(values) == 4:
-            labels.bad(f":{number}", "an upright box, not an oriented one: 8 coordinates must follow the class")
-        elif len(values) % 2:
-            labels.bad(f":{number}", f"{len(values)} coordinates where 4 points have 8")
-        else:
-            padded = np.resize(scale, len(values))
-            labels.add((np.array(values) * padded).round(SUBPIXEL).tolist(), words[0], 0, f":{number}")
+    rows = [(number, row) for number, line in enumerate(text_lines(data), 1) if (row := words(line))]
+    in_pixels = _in_pixels([row for _, row in rows])
+    if in_pixels and not any(problem.message == _PIXELS for problem in labels.problems):
+        labels.problems.append(Problem(str(labels.source), _PIXELS))
+    scale = np.ones(2) if in_pixels else np.array(labels.size, np.float64)
+    for number, row in rows:
+        _parse_object(row, scale, labels, f":{number}")
+
+
+def _parse_object(row: Sequence[str], scale: Array, labels: LabelBuilder, place: str) -> None:
+    try:
+        values = [float(word) for word in row[1:]]
+    except ValueError as error:
+        labels.bad(place, f"{str(error).rpartition(' ')[2]} is not a number")
+        return
+    if len(values) in (4, 5):
+        labels.bad(place, "an upright box, not an oriented one: 8 coordinates must follow the class")
+        return
+    confidence = values.pop() if len(values) % 2 and len(values) > 8 and 0 <= values[-1] <= 1 else None
+    if len(values) % 2:
+        labels.bad(place, f"{len(values)} coordinates where 4 points have 8")
+    else:
+        points = (np.array(values).reshape(-1, 2) * scale).round(SUBPIXEL)
+        labels.add(points.ravel().tolist(), _plain_code(row[0]), 0, place, {"confidence": confidence})
+
+
+def words(line: str) -> list[str]:
+    """The words of a line, which blanks, commas or semicolons separate."""
+    return line.replace(",", " ").replace(";", " ").split()
+
+
+def _in_pixels(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the coordinates in most of ``rows`` are too large for fractions of the image."""
+    farthest = sorted(max(map(_distance, row[1:9]), default=0.0) for row in rows)
+    return bool(farthest) and farthest[len(farthest) // 2] > _FAR
+
+
+def _distance(word: str) -> float:
+    """The number's size; 0 for what is not a finite number."""
+    with suppress(ValueError):
+        return abs(float(word)) if math.isfinite(float(word)) else 0.0
+    return 0.0
+
+
+def _plain_code(code: str) -> str:
+    """A class number without decimals or exponent; another word as it is."""
+    with suppress(ValueError):
+        if (number := float(code)).is_integer():
+            return str(int(number))
+    return code
 
 
 def render(image: ImageLabels, codes: Mapping[str, str]) -> str:
@@ -46,32 +88,43 @@ def render(image: ImageLabels, codes: Mapping[str, str]) -> str:
     return "".join(f"{codes[name]} {' '.join(map(repr, row))}\n" for name, row in zip(image.names, rows, strict=True))
 
 
-def read_names(root: Path) -> dict[str, str]:
+def read_names(root: Path, problems: list[Problem]) -> dict[str, str]:
     """Class names by number from the ``names`` of a YAML file in ``root``, else from ``classes.txt``.
+
+    What else is wrong with that file goes into ``problems``.
 
     Raises:
         DataError: there are no names, or more than one file has some.
     """
-    import yaml  # type: ignore[import-untyped, unused-ignore]
-
-    found: dict[Path, dict[str, str]] = {}
-    for path in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]):
-        try:
-            content = yaml.safe_load(read_text(path))
-        except yaml.YAMLError as error:
-            raise DataError(f"{path}: is not YAML ({' '.join(str(error).split())}): mend it") from error
-        names = content.get("names") if isinstance(content, dict) else None
-        if isinstance(names, list):
-            found[path] = {str(i): str(name) for i, name in enumerate(names)}
-        elif isinstance(names, dict):
-            found[path] = {str(i): str(name) for i, name in sorted(names.items())}
-    if not found:
-        listed = read_class_list(root) or {}
-        found = {root: {str(i): name for i, name in enumerate(dict.fromkeys(listed.values()))}} if listed else {}
+    found, faults = _names_in(root)
+    if not found and faults:
+        raise faults[0]
+    if not found and (listed := read_class_list(root)):
+        return {str(i): name for i, name in enumerate(dict.fromkeys(listed.values()))}
     if len(found) != 1:
         fault = f"{', '.join(path.name for path in found)} all name classes: keep one" if found else "no class names"
         raise DataError(f"{root}: {fault}" + ("" if found else ": add data.yaml with 'names: [...]'"))
-    return next(iter(found.values()))
+    ((path, names),) = found.items()
+    problems += yaml_fault(path)
+    return names
+
+
+def names_classes(root: Path) -> bool:
+    """Whether a YAML file in ``root`` names the classes of a YOLO dataset."""
+    return bool(_names_in(root)[0])
+
+
+def _names_in(root: Path) -> tuple[dict[Path, dict[str, str]], list[DataError]]:
+    """Class names in each YAML file that has some, and what is wrong with the others."""
+    found: dict[Path, dict[str, str]] = {}
+    faults: list[DataError] = []
+    for path in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]):
+        try:
+            if names := yaml_names(path):
+                found[path] = names
+        except DataError as error:
+            faults.append(error)
+    return found, faults
 
 
 def codes(classes: Sequence[str]) -> dict[str, str]:

@@ -156,7 +156,7 @@ def _cut_at_antimeridian(corners: Array) -> shapely.Geometry:
 def _write_geojson(path: Path, layer: Layer) -> None:
     polygons = layer.polygons.round(4 if layer.crs is None else 9)
     if layer.crs is not None:
-        polygons[..., 0] = within_180(polygons[..., 0])
+        polygons[..., 0] = within_180(polygons[..., 0]).round(9)
     geometries = to_geometries(polygons, layer.crs)
     shapes = [shape or "null" for shape in shapely.to_geojson(geometries)]
     names, columns = list(layer.fields), [_json_values(values) for values in layer.fields.values()]

@@ -53,10 +53,102 @@ def test_other_polygons_become_their_smallest_box(tmp_path, shape):
     np.testing.assert_allclose(image.boxes[0], [20, 15, 20, 10, 0], atol=1e-9)
 
 
+BOX = [150, 130, 100, 40]
+UPRIGHT = [150, 130, 250, 130, 250, 170, 150, 170]
+TURNED = [[166.699, 107.679], [253.301, 157.679], [233.301, 192.321], [146.699, 142.321]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "rotation", "expected"),
+    [
+        ({"bbox": BOX, "segmentation": [UPRIGHT]}, 30.0, TURNED),
+        ({"bbox": BOX, "segmentation": [[*UPRIGHT, *UPRIGHT[:2]]]}, 30.0, TURNED),
+        ({"bbox": BOX, "segmentation": []}, 30, TURNED),
+        ({"bbox": BOX, "segmentation": [[]]}, "30.0", TURNED),
+        ({"segmentation": [UPRIGHT]}, 30.0, TURNED),
+        ({"bbox": BOX, "segmentation": []}, 0.0, np.reshape(UPRIGHT, (4, 2))),
+        ({"bbox": BOX, "segmentation": []}, -330, TURNED),
+        ({"bbox": [146, 107, 108, 86], "segmentation": [np.ravel(TURNED).tolist()]}, 30.0, TURNED),  # turned already
+    ],
+)
+def test_rotation_of_cvat(tmp_path, shape, rotation, expected):
+    content = dataset(attributes={"rotation": rotation, "occluded": False}, **shape)
+    content["images"][0] |= {"width": 640, "height": 480}
+    (image,), _, problems = read(tmp_path, content)
+    assert not problems
+    np.testing.assert_allclose(image.quads[0], expected, atol=1e-3)
+    upright = "segmentation" not in shape or np.ravel(TURNED).tolist() not in shape["segmentation"]
+    assert ("rotation" in image.attributes[0]) != upright  # what was done must not be done again
+
+
+def test_rotation_that_is_not_a_number_stays_an_attribute(tmp_path):
+    (image,), _, problems = read(tmp_path, dataset(attributes={"rotation": "left"}))
+    assert not problems
+    assert dict(image.attributes[0]) == {"rotation": "left"}
+
+
+def test_masks_become_their_smallest_rectangle(tmp_path):
+    runs = [10 * 80 + 10, *[10, 70] * 19, 10, 5660]  # 20 × 10 pixels from column 10, row 10 on
+    mask = {"size": [80, 100], "counts": runs}
+    (image,), _, problems = read(tmp_path, dataset(segmentation=mask, iscrowd=1))
+    assert not problems
+    np.testing.assert_allclose(image.boxes[0], [20, 15, 20, 10, 0], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(None, 0), (0, 0), (1, 1), (True, 1), (1.0, 1), ("1", 1), ("0", 0), ("", 0)]
+)
+def test_difficulty_in_any_writing(tmp_path, value, expected):
+    (image,), _, problems = read(tmp_path, dataset(difficult=value))
+    assert not problems
+    assert image.difficult.tolist() == [expected]
+
+
+def test_attributes_that_are_not_scalars_become_text(tmp_path):
+    values = {"tags": ["a", 1], "none": None, "big": 10**30, "half": "\ud800!", "nan": float("nan")}
+    (image,), _, _ = read(tmp_path, dataset(attributes=values))
+    found = dict(image.attributes[0])
+    assert found.pop("nan") != 0
+    assert found == {"tags": '["a", 1]', "big": str(10**30), "half": "\ufffd!"}
+
+
+WRONG = [None, True, 5, -1.5, 1e999, 10**30, "x", "\ud800", "\0", [], [1], {}, {"a": 1}, [[[]]], [10**400]]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=lambda value: repr(value)[:12])
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        *(("images", key) for key in ("id", "file_name", "width", "height", "gsd")),
+        *(("categories", key) for key in ("id", "name")),
+        *(("annotations", key) for key in ("id", "image_id", "category_id", "bbox", "difficult", "attributes", "note")),
+        *(("annotations", key) for key in ("segmentation", "iscrowd", "area")),
+        *((None, key) for key in ("images", "annotations", "categories", "info")),
+    ],
+)
+def test_wrong_types_anywhere_are_faults_at_most(tmp_path, part, key, value):
+    content = dataset(bbox=[10, 10, 20, 10])
+    (content[part][0] if part else content)[key] = value
+    try:
+        images, classes, problems = read(tmp_path, content)
+    except DataError as error:
+        problems, images, classes = [str(error)], [], []
+    assert not [text for text in problems if "\n" in text]
+    json.dumps([str(image.meta) + image.file for image in images] + classes, ensure_ascii=False).encode()
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"segmentation": {"counts": [1], "size": [2, 2]}}, "a run-length mask where a polygon must be"),
+        ({"segmentation": [], "bbox": [1, 2, 3, 4, 30]}, "a bbox of 5 numbers says too little about its angle"),
+        ({"segmentation": [], "bbox": [1, 2, 3]}, "a bbox of 3 numbers in place of 4"),
+        ({"segmentation": [], "bbox": 7}, "neither segmentation nor bbox"),
+        ({"segmentation": {"counts": [1], "size": [80, 100]}}, "the mask is empty"),
+        ({"segmentation": {"counts": [1], "size": [2, 2]}}, "the mask has 2 × 2 pixels, its image 100 × 80"),
+        ({"segmentation": [[1e10, 0, 1e10, 9, 5, 9, 5, 0]]}, "a corner is over 2e+09 pixels away"),
+        ({"difficult": 10**30}, "'difficult' is 1000000000000000000000000000000, not a whole number"),
+        ({"difficult": [1]}, "'difficult' is [1], not a whole number"),
+        ({"difficult": 0.5}, "'difficult' is 0.5, not a whole number"),
         ({"segmentation": [], "bbox": None}, "neither segmentation nor bbox"),
         ({"segmentation": [[1, 2, 3]]}, "the shape cannot be used"),
         ({"segmentation": [[1, 2, 3, 4]]}, "2 different points, a polygon has at least 3"),
@@ -80,12 +172,20 @@ def test_paths_out_of_the_dataset_are_refused(tmp_path, name):
     content["images"][0]["file_name"] = name
     images, _, problems = read(tmp_path, content)
     assert not images
-    assert "is no path below the images" in problems[0]
+    assert "is not a path below the images" in problems[0]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is not JSON"), ("[]", "has no list of images"), ({"images": [], "annotations": []}, "list of categories")],
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, r"is not JSON \(nested too deeply\)"),
+        ('{"images":' + "[" * 100_000, r"is not JSON \(nested too deeply\)"),
+        ("1" * 5000, "is not JSON"),
+        ("\ufeff\0", "is not JSON"),
+        ("[]", "has no list of images"),
+        ({"images": [], "annotations": []}, "list of categories"),
+    ],
 )
 def test_other_files_are_refused(tmp_path, content, message):
     with pytest.raises(DataError, match=message):

@@ -12,6 +12,8 @@ REAL = Path(__file__).parents[1] / "real"
 
 DOTA = "10 10 30 10 30 20 10 20 plane 0\n"
 YOLO = "0 .1 .1 .3 .1 .3 .2 .1 .2\n"
+NUMBERS = "1.0 40 30 120 30 120 60 40 60\n"  # of YOLO in pixels, or of DOTA with a class "60"
+NAMES = "names: [a, b]\n"
 DIOR = "<annotation><object><name>a</name></object></annotation>"
 FAIR1M = "<annotation><objects/></annotation>"
 HRSC = "<HRSC_Image></HRSC_Image>"
@@ -57,6 +59,36 @@ LAYOUTS = {
         "yolo-obb",
         {"train": ("train/labels", "train/images"), "val": ("valid/labels", "valid/images")},
     ),
+    "yolo with decimals": (
+        {"labels/train/a.txt": YOLO.replace("0 ", "0.000000 "), "images/train/a.png": ""},
+        "yolo-obb",
+        {"train": ("labels/train", "images/train")},
+    ),
+    "yolo with a confidence": (
+        {"labels/train/a.txt": YOLO.replace("\n", " 0.9\n"), "images/train/a.png": ""},
+        "yolo-obb",
+        {"train": ("labels/train", "images/train")},
+    ),
+    "yolo with commas": (
+        {"labels/train/a.txt": YOLO.replace(" ", ","), "images/train/a.png": ""},
+        "yolo-obb",
+        {"train": ("labels/train", "images/train")},
+    ),
+    "yolo by data.yaml": (
+        {"labels/train/a.txt": NUMBERS, "images/train/a.png": "", "data.yaml": NAMES},
+        "yolo-obb",
+        {"train": ("labels/train", "images/train")},
+    ),
+    "numbers without data.yaml": (
+        {"labels/train/a.txt": NUMBERS, "images/train/a.png": "", "data.yaml": "a: 1"},
+        "dota",
+        {"train": ("labels/train", "images/train")},
+    ),
+    "dota beside a data.yaml": (
+        {"labelTxt/a.txt": DOTA, "images/a.png": "", "data.yaml": NAMES},
+        "dota",
+        {"": ("labelTxt", "images")},
+    ),
     "dior": (
         {
             "Annotations/Oriented Bounding Boxes/1.xml": DIOR,
@@ -97,6 +129,11 @@ LAYOUTS = {
         "coco",
         {"train": ("train/_annotations.coco.json", "train")},
     ),
+    "a scene and its polygons": (
+        {"a.tif": "", "a.geojson": "", "b.tif": ""},
+        "geojson",
+        {"": ("a.geojson", ".")},
+    ),
     "polygons beside scenes": ({"scene.tif": "", "cars.gpkg": ""}, "gpkg", {"": ("cars.gpkg", ".")}),
     "a stray folder": (
         {"labelTxt/a.txt": DOTA, "images/a.png": "", "xml_sample/a.xml": DIOR, "split.json": "{}"},
@@ -130,7 +167,7 @@ def test_layouts(tmp_path, layout):
     [
         ({"images/a.png": ""}, {}, "no labels in a known layout found"),
         ({"train/images/a.png": "", "notes.txt": "x"}, {"format": "coco"}, "no coco labels found"),
-        ({"labelTxt/a.txt": DOTA}, {"format": "yolo-obb"}, "no yolo-obb labels found but dota"),
+        ({"labelTxt/a.txt": DOTA}, {"format": "dior"}, "no dior labels found but dota"),
         ({"labelTxt/a.txt": DOTA, "labels/a.txt": YOLO}, {}, "several formats .*choose with --from or --labels"),
         (
             {"labelTxt-v1.0/a.txt": DOTA, "labelTxt-v1.5/a.txt": DOTA, "images/a.png": ""},
@@ -138,6 +175,11 @@ def test_layouts(tmp_path, layout):
             "labelTxt-v1.0 and labelTxt-v1.5 label the same images: choose one with --labels",
         ),
         ({"labelTxt/a.txt": DOTA}, {"labels": "v2.0"}, "no labels in a known layout"),
+        (
+            {"a.tif": "", "x.geojson": "", "y.geojson": ""},
+            {},
+            "x.geojson, .*y.geojson: several files of polygons, none named as an image: choose one with --labels",
+        ),
     ],
 )
 def test_unclear_layouts_are_refused(tmp_path, files, wanted, message):
@@ -150,6 +192,61 @@ def test_unknown_format_and_folder(tmp_path):
         find_parts(tmp_path, "voc")
     with pytest.raises(DataError, match="does not exist"):
         find_parts(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "format"), [(DOTA, "yolo-obb"), (YOLO, "dota"), (NUMBERS, "yolo-obb"), (DIOR, "fair1m"), (DIOR, "hrsc")]
+)
+def test_from_overrules_the_guess(tmp_path, text, format):
+    name = "labels/a.xml" if text is DIOR else "labels/a.txt"
+    found, (part,) = find_parts(make(tmp_path, {name: text, "images/a.png": ""}), format)
+    assert (found, part.labels, part.images) == (format, tmp_path / "labels", (tmp_path / "images",))
+
+
+def test_from_takes_what_looks_right_where_there_is_some(tmp_path):
+    files = {"labelTxt/a.txt": DOTA, "labels/a.txt": YOLO, "images/a.png": ""}
+    _, (part,) = find_parts(make(tmp_path, files), "yolo-obb")
+    assert part.labels == tmp_path / "labels"
+
+
+# files -> {(split, labels, images): name of the image}
+PAIRS = {
+    "side by side": (
+        ["a.tif", "a.geojson", "b.tif", "b.geojson"],
+        [("", "a.geojson", "a.tif", "a.tif"), ("", "b.geojson", "b.tif", "b.tif")],
+    ),
+    "in folders of their own": (
+        ["images/x/a.tif", "labels/a.gpkg", "images/b.tif", "labels/b.gpkg"],
+        [("", "labels/a.gpkg", "images/x/a.tif", "x/a.tif"), ("", "labels/b.gpkg", "images/b.tif", "b.tif")],
+    ),
+    "splits": (
+        ["train/a.tif", "train/a.geojson", "val/a.tif", "val/a.geojson"],
+        [("train", "train/a.geojson", "train/a.tif", "a.tif"), ("val", "val/a.geojson", "val/a.tif", "a.tif")],
+    ),
+    "one without labels, one without a scene": (
+        ["a.tif", "a.geojson", "b.tif", "c.geojson"],
+        [("", "a.geojson", "a.tif", "a.tif"), ("", "c.geojson", "", ""), ("", None, "b.tif", "b.tif")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PAIRS)
+def test_polygons_of_the_same_name_as_their_scene(tmp_path, case):
+    files, expected = PAIRS[case]
+    _, parts = find_parts(make(tmp_path, dict.fromkeys(files, "")))
+
+    def name(path):
+        return None if path is None else path.relative_to(tmp_path).as_posix()
+
+    found = [(part.split, name(part.labels), " ".join(map(name, part.images)), part.file) for part in parts]
+    assert sorted(found, key=str) == sorted(expected, key=str)
+
+
+@pytest.mark.parametrize("given", ["a.tif", "a.geojson"])
+def test_a_scene_or_its_polygons_alone(tmp_path, given):
+    make(tmp_path, dict.fromkeys(["a.tif", "a.geojson", "b.tif", "b.geojson"], ""))
+    format, (part,) = find_parts(tmp_path / given)
+    assert (format, part.labels, part.images) == ("geojson", tmp_path / "a.geojson", (tmp_path / "a.tif",))
 
 
 @pytest.mark.parametrize("labels", ["labelTxt-v1.5", "v1.5"])
@@ -192,7 +289,7 @@ def test_images_and_labels_without_each_other(tmp_path):
     ]
     assert problems == [
         f"{tmp_path}/images: no image for the labels of a",
-        f"{tmp_path}/labelTxt: 1 images have no labels, and count as empty: c",
+        f"{tmp_path}/labelTxt: no labels for 1 image, counted as empty: c",
     ]
 
 
@@ -223,7 +320,7 @@ def test_classes_come_sorted_or_as_listed(tmp_path):
     make(tmp_path, {"classes.txt": "plane\n"})
     assert "a.txt:2: unknown class 'bridge'" in load(tmp_path)[1][0]
     make(tmp_path, {"classes.txt": "plane\nplane\n"})
-    with pytest.raises(DataError, match="stands there twice"):
+    with pytest.raises(DataError, match="duplicate class name 'plane'"):
         load(tmp_path)
 
 
@@ -234,8 +331,8 @@ def test_split_lists(tmp_path):
     assert [(image.stem, image.split) for image in dataset.images] == [("a", "train"), ("b", "train"), ("c", "val")]
     assert problems == [
         "b: is listed in train and val: it went to train",
-        f"{tmp_path}: 1 images are on no list of a split and stay out: d",
-        f"{tmp_path}: the lists name 1 images that are absent: x",
+        f"{tmp_path}: left out 1 image, on no list of a split: d",
+        f"{tmp_path}: the lists name 1 image without a file: x",
     ]
     assert dataset.splits() == ("train", "val")
     assert len(dataset.split("val").images) == 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from legnet_cli.data import dota
-from legnet_cli.data.labels import LabelBuilder
+from legnet_cli.data.builder import LabelBuilder
 from legnet_cli.errors import DataError
 
 QUAD = "10.0 20.0 30.0 20.0 30.0 40.0 10.0 40.0"
@@ -48,7 +48,7 @@ def test_lines(line, name, difficult):
         ("10 20 30", "3 coordinates where 4 points have 8"),
         ("10 20 30 20 30 4O 10 40 plane 0", "'4O' is not a number"),
         ("10,20 30,20 30,40 10,40 plane 0", "0 coordinates where 4 points have 8"),
-        (f"{QUAD} plane easy", "'difficult' is 'easy' where a whole number must be"),
+        (f"{QUAD} plane easy", "'difficult' is 'easy', not a whole number"),
         ("10 20 30 20 nan 40 10 40 plane 0", "a corner is not a finite number"),
         ("10 20 30 20 inf 40 10 40 plane 0", "a corner is not a finite number"),
         ("10 20 10 20 10 20 10 20 plane 0", "the area is zero"),

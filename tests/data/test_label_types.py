@@ -42,6 +42,4 @@ def test_counts_and_lengths():
 
 def test_all_faults_are_counted_in_one_line():
     error = LabelError([Problem("a.txt:1", "bad", True), Problem("b.txt:2", "worse", True)])
-    assert str(error) == (
-        "a.txt:1: bad (and 1 more faults): mend the labels, or leave such objects out with --skip-bad"
-    )
+    assert str(error) == ("a.txt:1: bad (and 1 more fault): fix the labels, or leave such objects out with --skip-bad")

@@ -94,6 +94,78 @@ def test_other_polygons_become_boxes_and_columns_attributes(tmp_path):
     assert [dict(attributes) for attributes in image.attributes] == [{"height": 3.5}, {}]
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 1, 2], [0, 1, 2]),
+        ([0, 1, None], [0, 1, 0]),
+        (["0", "1", None], [0, 1, 0]),
+        (["0", "1", ""], [0, 1, 0]),
+        ([0.0, 1.0, None], [0, 1, 0]),
+        ([False, True, None], [0, 1, 0]),
+        ([0, "1", None], [0, 1, 0]),  # a column of two types is text
+    ],
+)
+def test_difficulty_in_any_column(tmp_path, values, expected):
+    write_scene(tmp_path / "a.tif", None)
+    columns = zip(values, (3, None, 5), strict=True)
+    rows = [(SQUARE, {"class": "x", "difficult": value, "floors": floors}) for value, floors in columns]
+    geojson(tmp_path / "a.geojson", rows, **PIXELS)
+    (image,) = load_dataset(tmp_path).images
+    assert image.difficult.tolist() == expected
+    assert [dict(attributes) for attributes in image.attributes] == [{"floors": 3}, {}, {"floors": 5}]
+
+
+@pytest.mark.parametrize("value", ["easy", 0.5, "1.5", "nan"])
+def test_difficulty_that_is_none(tmp_path, value):
+    write_scene(tmp_path / "a.tif", None)
+    geojson(tmp_path / "a.geojson", [(SQUARE, {"class": "x"}), (SQUARE, {"class": "x", "difficult": value})], **PIXELS)
+    with pytest.raises(DataError, match=rf"a\.geojson: feature 1: 'difficult' is .*{value}.*, not a whole number"):
+        load_dataset(tmp_path)
+    (image,) = load_dataset(tmp_path, skip_bad=True).images
+    assert len(image) == 1
+
+
+def test_each_part_of_a_multipolygon_is_an_object(tmp_path):
+    write_scene(tmp_path / "a.tif", None)
+    geojson(tmp_path / "a.geojson", [(SQUARE, {"class": "x"})], **PIXELS)
+    content = json.loads((tmp_path / "a.geojson").read_text())
+    parts = [[SQUARE], [[[x + 40, y + 30] for x, y in SQUARE]]]
+    content["features"][0]["geometry"] = {"type": "MultiPolygon", "coordinates": parts}
+    (tmp_path / "a.geojson").write_text(json.dumps(content))
+    (image,) = load_dataset(tmp_path).images
+    assert image.names == ("x", "x")
+    np.testing.assert_array_equal(image.quads, [SQUARE[:4], np.add(SQUARE[:4], [40, 30])])
+
+
+@pytest.mark.parametrize(("lon", "left"), [(-169.9975, 190), (190.0025, -170), (-169.9975, -170), (550.0025, 190)])
+def test_longitudes_of_either_convention_fall_on_the_scene(tmp_path, lon, left):
+    write_scene(tmp_path / "a.tif", Affine(1e-4, 0, left, 0, -1e-4, 52), "EPSG:4326")
+    ring = [[lon + x * 1e-4, 52 - y * 1e-4] for x, y in ((0, 10), (10, 10), (10, 20), (0, 20), (0, 10))]
+    geojson(tmp_path / "a.geojson", [(ring, {"class": "tank"})])
+    dataset = load_dataset(tmp_path)
+    assert not dataset.problems
+    np.testing.assert_allclose(dataset.images[0].quads[0], [[25, 10], [35, 10], [35, 20], [25, 20]], atol=1e-3)
+
+
+@pytest.mark.parametrize("left", [179.996, -180.004])
+def test_a_scene_over_the_antimeridian_and_back(tmp_path, left):
+    write_scene(tmp_path / "scenes/images/a.tif", Affine(1e-4, 0, left, 0, -1e-4, 52), "EPSG:4326")
+    quads = np.array([[[35, 10], [46, 14], [44, 22], [33, 18]], [[5.0, 5], [15, 5], [15, 9], [5, 9]]])
+    (tmp_path / "scenes/labelTxt").mkdir()
+    (tmp_path / "scenes/labelTxt/a.txt").write_text(dota_text(quads))
+    for suffix in (".geojson", ".gpkg"):
+        convert(ConvertConfig(tmp_path / "scenes", tmp_path / f"a{suffix}"))
+        (image,) = load_dataset(tmp_path / "scenes", labels=str(tmp_path / f"a{suffix}")).images
+        assert image.difficult.tolist() == [0, 1]
+        for found, expected in zip(image.quads, quads, strict=True):
+            assert sorted(found.tolist()) == pytest.approx(np.array(sorted(expected.tolist())), abs=2e-3)
+    shapes = [f["geometry"] for f in json.loads((tmp_path / "a.geojson").read_text())["features"]]
+    assert [shape["type"] for shape in shapes] == ["MultiPolygon", "Polygon"]
+    longitudes = np.array([x for part in shapes[0]["coordinates"] for x, _ in part[0]])
+    assert np.abs(longitudes).max() == 180
+
+
 def test_geojson_of_unknown_coordinates_is_in_pixels_if_no_image_has_others(tmp_path):
     write_scene(tmp_path / "a.tif", None)
     geojson(tmp_path / "a.geojson", [(SQUARE, {"class": "x"})])
@@ -136,7 +208,9 @@ def test_pixels_of_which_image(tmp_path):
 def test_polygons_that_lie_on_no_image_are_told(tmp_path, scenes):
     geojson(tmp_path / "far.geojson", [([[0, 0], [1, 0], [1, 1], [0, 0]], {"class": "x"})])
     dataset = load_dataset(scenes, labels=str(tmp_path / "far.geojson"))
-    assert [str(p) for p in dataset.problems] == [f"{tmp_path}/far.geojson: 1 polygons lie on no image: features 0"]
+    assert [str(p) for p in dataset.problems] == [
+        f"{tmp_path}/far.geojson: 1 polygon on none of the images: features 0"
+    ]
 
 
 def test_some_scenes_without_georeference(tmp_path, scenes):

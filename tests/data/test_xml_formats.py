@@ -8,7 +8,8 @@ import pytest
 
 from legnet_cli.boxes import polygons_to_boxes
 from legnet_cli.data import dior, fair1m, hrsc
-from legnet_cli.data.labels import ImageLabels, LabelBuilder
+from legnet_cli.data.builder import LabelBuilder
+from legnet_cli.data.labels import ImageLabels
 from legnet_cli.errors import DataError
 
 HIT_UAV = Path(__file__).parents[1] / "real" / "hit_uav"
@@ -74,10 +75,10 @@ def test_objects_are_read(case):
     ("case", "old", "new", "fault"),
     [
         ("dior", "<x_left_top>1.5</x_left_top>", "", "<robndbox/x_left_top> is missing"),
-        ("dior", "31.5<", "abc<", "<robndbox/x_right_top> is 'abc', not a number"),
+        ("dior", "31.5<", "abc<", "<robndbox/x_right_top> is 'abc', not a usable number"),
         ("dior", "<name>ship</name>", "", "the class is missing"),
-        ("dior", "<difficult>1<", "<difficult>yes<", "<difficult> is 'yes', not a whole number"),
-        ("dior", ">1.5<", ">nan<", "a corner is not a finite number"),
+        ("dior", "<difficult>1<", "<difficult>yes<", "'difficult' is 'yes', not a whole number"),
+        ("dior", ">1.5<", ">nan<", "<robndbox/x_left_top> is 'nan', not a usable number"),
         ("fair1m", "<point>31.5,2</point>", "", "3 points where an oriented box has 4"),
         (
             "fair1m",
@@ -88,6 +89,8 @@ def test_objects_are_read(case):
         ("fair1m", "1.5,2.0", "1.5;2.0", "<point> is '1.5;2.0', not x,y"),
         ("fair1m", "1.5,2.0", "1.5,a", "<point> is '1.5,a', not two numbers"),
         ("hrsc", "<mbox_w>30<", "<mbox_w>0<", "the area is zero"),
+        ("hrsc", "<mbox_ang>0<", "<mbox_ang>inf<", "<mbox_ang> is 'inf', not a usable number"),
+        ("dior", "<difficult>1<", f"<difficult>{10**30}<", "'difficult' is '1000"),
         ("hrsc", "<mbox_ang>0</mbox_ang>", "", "<mbox_ang> is missing"),
         ("hrsc", "100000013", "100000099", "unknown class '100000099': known are 100000013 (ship)"),
     ],
@@ -109,13 +112,46 @@ def test_bad_objects_are_named_by_line(case, old, new, fault):
     [
         ("<annotation><object>", "line 1 is not XML"),
         ("", "is not XML"),
-        ("<other/>", "the root is <other>"),
+        ("<other/>", "root element is <other>, expected <"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>', "DOCTYPE"),
+        ('<?xml version="1.0" encoding="x-evil"?><annotation/>', "line 1 is not XML .unknown encoding: x-evil"),
+        ('<?xml version="1.0" encoding="utf-7"?><annotation/>', "line 1 is not XML"),
+        ("<annotation>\0</annotation>", "line 1 is not XML"),
     ],
 )
 def test_useless_files_are_refused(module, text, message):
     with pytest.raises(DataError, match=message):
         parse(module, text)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "expected"),
+    [
+        ("30.0", [[166.699, 107.679], [253.301, 157.679], [233.301, 192.321], [146.699, 142.321]]),
+        ("0.0", [[150, 130], [250, 130], [250, 170], [150, 170]]),
+        ("180", [[250, 170], [150, 170], [150, 130], [250, 130]]),
+        ("left", [[150, 130], [250, 130], [250, 170], [150, 170]]),
+    ],
+)
+def test_rotation_of_cvat(rotation, expected):
+    attribute = "<attribute><name>{}</name><value>{}</value></attribute>"
+    attributes = attribute.format("truncated", "no") + attribute.format("rotation", rotation)
+    box = "<bndbox><xmin>150</xmin><ymin>130</ymin><xmax>250</xmax><ymax>170</ymax></bndbox>"
+    image, problems = parse(
+        dior, DIOR.format(f"<object><name>bird</name>{box}<attributes>{attributes}</attributes></object>")
+    )
+    assert not problems
+    np.testing.assert_allclose(image.quads[0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8", "latin-1"])
+def test_encodings_that_xml_knows(encoding):
+    problems = []
+    builder = LabelBuilder(Path("1.xml"), problems)
+    text = DIOR.replace("UTF-8", encoding).format(f"<object><name>Ü</name>{ROBNDBOX}</object>")
+    dior.parse(text.encode(encoding), builder)
+    assert not problems
+    assert builder.build("1.jpg", None, "").names == ("Ü",)
 
 
 def some_image():

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from legnet_cli.commands.console import report_errors
 from legnet_cli.commands.convert import convert as command
 from legnet_cli.data.datasets import load_dataset
-from legnet_cli.data.detect import FORMATS
 from legnet_cli.data.labels import LabelError
+from legnet_cli.data.sniff import FORMATS
 from legnet_cli.engine.convert import ConvertConfig, convert
 from legnet_cli.errors import ConfigError, DataError
 
@@ -232,10 +232,10 @@ def test_a_failure_leaves_the_old_output(tmp_path, dota, monkeypatch):
     ("dst", "options", "message"),
     [
         ("out", {}, "say the format to write with --to: dota, dior"),
-        ("out", {"to_format": "voc"}, "unknown label format 'voc'"),
+        ("out", {"to_format": "voc"}, "--to voc: choose from dota"),
         ("out", {"to_format": "gpkg"}, r"give it the suffix \.gpkg"),
         ("out.gpkg", {"to_format": "geojson"}, r"give it the suffix \.geojson"),
-        ("out", {"to_format": "coco", "images": "move"}, "--images 'move' is unknown"),
+        ("out", {"to_format": "coco", "images": "move"}, "--images move: choose from"),
         ("dota", {"to_format": "coco"}, "must be apart from"),
         ("dota/inside", {"to_format": "coco"}, "must be apart from"),
         (".", {"to_format": "coco", "overwrite": True}, "must be apart from"),
@@ -266,7 +266,7 @@ def test_command(tmp_path, dota):
     assert result.exit_code == 3
     lines = result.stderr.splitlines()
     assert "图.txt:2: " in lines[0]
-    assert "图.txt:1: 6 coordinates where 4 points have 8 (and 1 more faults): mend the labels" in lines[1]
+    assert "图.txt:1: 6 coordinates where 4 points have 8 (and 1 more fault): fix the labels" in lines[1]
     assert not (tmp_path / "new").exists()
 
 

@@ -18,9 +18,9 @@ import numpy as np
 from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.data import coco
 from legnet_cli.data.datasets import load_dataset
-from legnet_cli.data.detect import FORMAT_NAMES, FORMATS, VECTOR_SUFFIXES
 from legnet_cli.data.format import Format
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem
+from legnet_cli.data.sniff import FORMAT_NAMES, FORMATS, VECTOR_SUFFIXES
 from legnet_cli.data.vector_labels import write_polygons
 from legnet_cli.engine.convert.config import ConvertConfig
 from legnet_cli.errors import ConfigError, DataError

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import Array, boxes_to_polygons, polygons_to_boxes
 from legnet_cli.data.checks import self_crossing
 from legnet_cli.data.datasets import load_dataset
-from legnet_cli.data.detect import VECTOR_SUFFIXES, find_parts
+from legnet_cli.data.detect import find_parts
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem, labels_of, strip_image_suffix
+from legnet_cli.data.sniff import VECTOR_SUFFIXES
 from legnet_cli.data.vector_labels import class_names
 from legnet_cli.engine.eval.matching import Truths, iou_pairs
 from legnet_cli.errors import ConfigError, DataError

@@ -264,7 +264,7 @@ def test_faulty_labels(tmp_path, dota, line, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: (d / "train/labelTxt/P2.txt").unlink(), "1 images have no labels, and count as empty: P2"),
+        (lambda d: (d / "train/labelTxt/P2.txt").unlink(), "no labels for 1 image, counted as empty: P2"),
         (lambda d: (d / "train/images/P2.png").unlink(), "no image for the labels of P2"),
         (lambda d: _append(d, "1 1 20 20 20 1 1 20 ship 0"), "sides of the quad cross"),
         (lambda d: _append(d, "900 900 920 900 920 920 900 920 ship 0"), "lies outside of its image"),
@@ -317,7 +317,7 @@ def test_command(tmp_path, dota, call):
     assert shown.exit_code == 0, shown.output
     assert "without objects" in shown.output
     assert "contact sheet →" in shown.output
-    assert "no labels: their folder is missing" in shown.output
+    assert "no labels for 1 image, their folder is missing" in shown.output
     told = call(dota, "--out", tmp_path / "b", *options, "--json", "-q", "--background", 0)
     assert json.loads(told.stdout)["splits"]["train"]["empty"] == 0
     wrong = call(dota, "--out", tmp_path / "b", *options)
