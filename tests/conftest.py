@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,15 @@ def _fresh_logging():
     before = logger.handlers, logger.level, logger.propagate
     yield
     logger.handlers, logger.level, logger.propagate = before
+
+
+@pytest.fixture(scope="session")
+def mmrotate():
+    """mmrotate's folder; a test that needs mmcv, mmdet or mmrotate uses this, and is skipped where they are absent."""
+    package = importlib.util.find_spec("mmrotate")
+    if package is None:
+        pytest.skip("mmrotate is not installed")  # .ci/run accepts no such skip on its main Python
+    return Path(package.origin).parent
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_refuses_unequal_shapes():
 
 
 @pytest.fixture(scope="module")
-def ops():
+def ops(mmrotate):
     import_mm()
     import mmcv.ops
 

@@ -13,7 +13,7 @@ from legnet_cli.ops.iou import rotated_iou
 
 
 @pytest.fixture(scope="module")
-def ops():
+def ops(mmrotate):
     """mmcv's own wrappers, which hold the stand-in to its names and arguments."""
     import_mm()
     import mmcv.ops

@@ -176,7 +176,7 @@ def random_case(seed, images=12, objects=160, boxes=900, classes=3):
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("metric", "use_07"), [(0, True), (1, False)])
-def test_equals_mmrotate(seed, metric, use_07, monkeypatch):
+def test_equals_mmrotate(seed, metric, use_07, monkeypatch, mmrotate):
     from legnet_cli.detectors.mmrotate.door import import_mm
 
     import_mm()

@@ -1,7 +1,6 @@
 """Windows and their objects: equal to mmrotate's splitter to the last digit; cut objects as asked."""
 
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,10 +25,9 @@ def labels(quads, names=None, difficult=None):
 
 
 @pytest.fixture(scope="module")
-def img_split():
+def img_split(mmrotate):
     """mmrotate's splitter, which is a script beside its package."""
-    package = Path(importlib.util.find_spec("mmrotate").origin).parent
-    path = package / ".mim" / "tools" / "data" / "dota" / "split" / "img_split.py"
+    path = mmrotate / ".mim" / "tools" / "data" / "dota" / "split" / "img_split.py"
     spec = importlib.util.spec_from_file_location("img_split", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,6 +1,5 @@
 """Splitting datasets: mmrotate's tiles, every layout, nothing lost, the same result however it is made."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -73,14 +72,20 @@ def files(root):
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-def mmrotate_split(images, labels, out, *options):
-    script = Path(importlib.util.find_spec("mmrotate").origin).parent / ".mim/tools/data/dota/split/img_split.py"
-    places = ["--img-dirs", images, "--ann-dirs", labels, "--save-dir", out, "--padding-value", "104", "116", "124"]
-    subprocess.run([sys.executable, script, "--nproc", "1", *places, *options], check=True, capture_output=True)
+@pytest.fixture
+def mmrotate_split(mmrotate):
+    """mmrotate's splitter: a function of two folders, the output and more options."""
+
+    def split(images, labels, out, *options):
+        script = mmrotate / ".mim/tools/data/dota/split/img_split.py"
+        places = ["--img-dirs", images, "--ann-dirs", labels, "--save-dir", out, "--padding-value", "104", "116", "124"]
+        subprocess.run([sys.executable, script, "--nproc", "1", *places, *options], check=True, capture_output=True)
+
+    return split
 
 
 @pytest.mark.parametrize("rates", [(1.0,), (0.5, 1.0, 1.5)])
-def test_tiles_and_labels_are_mmrotates(tmp_path, dota, rates):
+def test_tiles_and_labels_are_mmrotates(tmp_path, dota, mmrotate_split, rates):
     options = ["--sizes", "64", "--gaps", "16", "--rates", *map(str, rates)]
     mmrotate_split(dota / "train" / "images", dota / "train" / "labelTxt", tmp_path / "theirs", *options)
     run(dota, tmp_path / "ours", scales=rates)
@@ -326,7 +331,7 @@ def test_command(tmp_path, dota, call):
     assert "--overwrite" in wrong.output
 
 
-def test_infrared_frames(tmp_path):
+def test_infrared_frames(tmp_path, mmrotate_split):
     mmrotate_split(HIT_UAV / "images", HIT_UAV / "labelTxt", tmp_path / "theirs", "--sizes", "256", "--gaps", "50")
     run(HIT_UAV, tmp_path / "ours", tile=256, overlap=50)
     theirs = {name: data for name, data in files(tmp_path / "theirs").items() if name.endswith(".txt")}
