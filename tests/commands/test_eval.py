@@ -2,17 +2,11 @@ import json
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from legnet_cli.boxes import Detections
-from legnet_cli.commands.console import report_errors
-from legnet_cli.commands.eval import eval_
 from legnet_cli.data.tables import ImageDetections, write_csv
-
-app = typer.Typer(pretty_exceptions_enable=False)
-app.callback()(lambda: None)
-app.command()(report_errors(eval_))
+from legnet_cli.main import app
 
 
 @pytest.fixture
