@@ -30,13 +30,19 @@ def _train(config: TrainConfig, terminal: Terminal) -> None:
     keep_freed()
     with ProgressBar("step", quiet=terminal.quiet) as bar, DownloadBar(quiet=terminal.quiet) as arrived:
         result = run(config, lambda step: _show_step(bar, step), arrived.show)
+    if result.rank == 0:  # of several processes one reports
+        _report(result, config, terminal)
+    if result.stopped == "signal":
+        raise typer.Exit(STOPPED)
+
+
+def _report(result: TrainResult, config: TrainConfig, terminal: Terminal) -> None:
     if terminal.json:
         print_json(_as_dict(result))
     elif not terminal.quiet:
         _show_plan(result) if config.dry_run else _show(result)
     if result.stopped == "signal":
         typer.echo(f"stopped after step {result.step}: legnet train --out {config.out} --resume goes on", err=True)
-        raise typer.Exit(STOPPED)
 
 
 def _make(values: dict[str, Any], _: Terminal) -> TrainConfig:

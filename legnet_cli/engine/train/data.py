@@ -89,7 +89,7 @@ def load_train_data(
         root: any dataset that ``legnet split`` writes or ``load_dataset`` reads.
         split: part to train on; train where there is one, else all, when None.
         classes: names in the order of the labels; those of the dataset when empty.
-        labels, skip_bad: as of ``load_dataset``.
+        labels, skip_bad: see ``load_dataset``.
 
     Raises:
         DataError: there is nothing to train on, or a file is missing or too large.
@@ -154,7 +154,7 @@ class Samples(Dataset[tuple[Tensor, Tensor, Tensor, str]]):
         return chw, torch.from_numpy(boxes).float(), torch.from_numpy(labels), image.file
 
 
-class Order(Sampler[list[tuple[int, int]]]):
+class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
     """Batches of one process from a pass on: each epoch is one shuffle of all images, cut into global batches.
 
     Pass p of process r takes batch number ``p * processes + r``, so several processes see together what a single one
@@ -183,15 +183,15 @@ class Order(Sampler[list[tuple[int, int]]]):
         return (self.end - self.start) * self._accumulate
 
 
-def make_loader(samples: Samples, order: Order, workers: int, pin: bool) -> DataLoader[Any]:
-    """Batches of ``samples`` in ``order``, read ahead by ``workers`` processes."""
+def make_loader(samples: Samples, sampler: GlobalBatchSampler, workers: int, pin: bool) -> DataLoader[Any]:
+    """Batches of ``samples`` as ``sampler`` has them, read ahead by ``workers`` processes."""
     return DataLoader(
         samples,
-        batch_sampler=order,
+        batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,
-        worker_init_fn=_calm,
+        worker_init_fn=_start_worker,
         prefetch_factor=4 if workers else None,
     )
 
@@ -206,7 +206,7 @@ def collate(samples: Sequence[tuple[Tensor, Tensor, Tensor, str]]) -> Batch:
     return Batch(batch, list(boxes), list(labels), list(names))
 
 
-def _calm(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     """Each reading process takes one core, and leaves it to the main one, which it ends with, to heed signals."""
     import signal
 

@@ -31,12 +31,14 @@ class RunLog:
         self._wandb = _wandb(out)
 
     def add(self, step: Step) -> None:
-        """Note one step."""
+        """Note one step, in place of what was noted of it before."""
         row: dict[str, Any] = {name: getattr(step, name) for name in _FIXED[:6]}
         if step.score is not None:
             row |= {"map50": step.score.map50, "map": step.score.map}
             row |= {f"ap50/{name}": value for name, value in step.score.ap50.items()}
         row |= step.losses
+        if self._rows and int(self._rows[-1]["step"]) == step.step:
+            self._rows.pop()
         self._rows.append({key: _text(value) for key, value in row.items()})
         values = {key: value for key, value in row.items() if key not in ("step", "epoch")}
         if self._board is not None:

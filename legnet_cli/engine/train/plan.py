@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -15,11 +16,9 @@ from legnet_cli.detectors.mmrotate.configs import read_mmrotate_config
 from legnet_cli.detectors.weights.recipes import get_recipe, model_config
 from legnet_cli.errors import ConfigError
 
-ACCUMULATED = "with --accumulate the learning rate follows the global batch"
-
 
 @dataclass(frozen=True)
-class Plan:
+class TrainPlan:
     """A resolved recipe; every field can be overridden by ``key=value``, nested ones by ``model.key=value``.
 
     Attributes:
@@ -74,8 +73,6 @@ class Plan:
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of optimisation step number ``step``, from 0, as a share of the peak."""
-        import math
-
         if self.schedule == "cosine":
             share = (1 + math.cos(math.pi * step / (self.epochs * steps_per_epoch))) / 2
         else:
@@ -90,21 +87,21 @@ class Plan:
         return plain
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> Plan:
+    def from_dict(values: dict[str, Any]) -> TrainPlan:
         """The plan that :meth:`to_dict` gave."""
-        known = {field.name for field in fields(Plan)}
+        known = {field.name for field in fields(TrainPlan)}
         tuples = {key: tuple(values[key]) for key in ("classes", "steps")}
-        return Plan(**{key: value for key, value in values.items() if key in known} | tuples)
+        return TrainPlan(**{key: value for key, value in values.items() if key in known} | tuples)
 
 
-def recipe_plan(name: str, classes: Sequence[str], devices: int) -> Plan:
+def recipe_plan(name: str, classes: Sequence[str], devices: int) -> TrainPlan:
     """The published recipe ``name`` for ``classes``, its batch shared by ``devices`` devices.
 
     Raises:
         ConfigError: there is no such recipe.
     """
     recipe = get_recipe(name)
-    return Plan(
+    return TrainPlan(
         recipe=recipe.name,
         angle=recipe.angle,
         classes=tuple(classes),
@@ -122,14 +119,14 @@ def recipe_plan(name: str, classes: Sequence[str], devices: int) -> Plan:
     )
 
 
-def config_plan(path: Path, classes: Sequence[str]) -> Plan:
+def config_plan(path: Path, classes: Sequence[str]) -> TrainPlan:
     """A user's own mmrotate ``.py`` config: model, transforms, optimizer, schedule and batch of it.
 
     Raises:
         ConfigError: it cannot be read, or asks for what this trainer does not do.
     """
     found = read_mmrotate_config(path, len(classes))
-    return Plan(
+    return TrainPlan(
         recipe=path.stem,
         angle=found.angle,
         classes=tuple(classes),
@@ -141,7 +138,7 @@ def config_plan(path: Path, classes: Sequence[str]) -> Plan:
     )
 
 
-def override(plan: Plan, assignments: Sequence[str]) -> Plan:
+def override(plan: TrainPlan, assignments: Sequence[str]) -> TrainPlan:
     """``plan`` with ``key=value`` assignments; values are YAML, keys may be dotted paths into dicts and lists.
 
     Raises:
@@ -151,16 +148,16 @@ def override(plan: Plan, assignments: Sequence[str]) -> Plan:
     for text in assignments:
         key, equals, raw = text.partition("=")
         if not equals:
-            raise ConfigError(f"-o {text}: write key=value, such as -o optimizer.weight_decay=0.01")
+            raise ConfigError(f"--set {text}: write key=value, such as --set optimizer.weight_decay=0.01")
         try:
             _assign(values, key.strip().split("."), yaml.safe_load(raw), text)
         except yaml.YAMLError:
-            raise ConfigError(f"-o {text}: the value is not YAML: quote it") from None
+            raise ConfigError(f"--set {text}: the value is not YAML: quote it") from None
         values["own_model"] |= key.startswith("model.") and not key.startswith("model.train_cfg.")
     try:
-        return Plan.from_dict(values)
+        return TrainPlan.from_dict(values)
     except TypeError as error:
-        raise ConfigError(f"-o {' -o '.join(assignments)}: {error}") from None
+        raise ConfigError(f"--set {' --set '.join(assignments)}: {error}") from None
 
 
 def _assign(node: Any, path: list[str], value: Any, text: str) -> None:  # noqa: ANN401
@@ -172,7 +169,7 @@ def _assign(node: Any, path: list[str], value: Any, text: str) -> None:  # noqa:
         if index not in known and not optional:
             near = difflib.get_close_matches(key, [str(name) for name in known], 1, 0.5)
             names = f"did you mean {near[0]}?" if near else f"known are {', '.join(map(str, known)) or 'none'}"
-            raise ConfigError(f"-o {text}: there is no {'.'.join(path[: depth + 1])}: {names}")
+            raise ConfigError(f"--set {text}: there is no {'.'.join(path[: depth + 1])}: {names}")
         if depth < len(path) - 1:
             node = node[index]
         else:
@@ -181,7 +178,7 @@ def _assign(node: Any, path: list[str], value: Any, text: str) -> None:  # noqa:
             node[index] = value
 
 
-def scaled(plan: Plan, name: str, devices: int) -> Plan:
+def scaled(plan: TrainPlan, name: str, devices: int) -> TrainPlan:
     """The plan of recipe ``name`` with its learning rate scaled to the global batch of ``devices`` devices."""
     factor = plan.batch * plan.accumulate * devices / get_recipe(name).batch
     return replace(plan, optimizer={**plan.optimizer, "lr": plan.optimizer["lr"] * factor})

@@ -11,12 +11,12 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from lightning_fabric import Fabric
 
 from legnet_cli.detectors.mmrotate.training import TrainableDetector
 from legnet_cli.detectors.weights.checkpoint import ModelCard, read_state
@@ -27,18 +27,18 @@ from legnet_cli.engine.process import processors
 from legnet_cli.engine.train.config import TrainConfig
 from legnet_cli.engine.train.data import DataCheck, TrainData, load_train_data
 from legnet_cli.engine.train.devices import open_fabric
-from legnet_cli.engine.train.loop import Loop
-from legnet_cli.engine.train.plan import Plan, config_plan, override, recipe_plan, scaled
+from legnet_cli.engine.train.log import CURVES, METRICS
+from legnet_cli.engine.train.loop import BEST, LAST, Keeping, Loop
+from legnet_cli.engine.train.plan import TrainPlan, config_plan, override, recipe_plan, scaled
+from legnet_cli.engine.train.folder import clear_folder, read_settings, write_settings
 from legnet_cli.engine.train.state import CHECKPOINT, load_run
 from legnet_cli.engine.train.steps import Step, StepCost
 from legnet_cli.engine.train.validation import Validation, open_validation
-from legnet_cli.errors import ConfigError, DataError
-from legnet_cli.files import atomic_path, check_output
+from legnet_cli.files import check_output
 
 logger = logging.getLogger(__name__)
 
-CONFIG_FILE = "config.yaml"
-_FREE = ("out", "resume", "device", "devices", "nodes", "workers", "overwrite", "dry_run", "save_minutes")
+_RUN = (CHECKPOINT, BEST, LAST)  # files that a run has once its first epoch or save is done
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ class TrainResult:
         best: best mAP50 of an epoch and that epoch, None without validation images.
         cost: of one step, for a dry run.
         seconds: what it took this time.
+        rank: number of this process among those of the run, from 0.
     """
 
     out: Path
-    plan: Plan
+    plan: TrainPlan
     check: DataCheck
     epochs: int
     step: int
@@ -65,6 +66,7 @@ class TrainResult:
     best: tuple[float, int] | None
     cost: StepCost | None
     seconds: float
+    rank: int
 
 
 def train(
@@ -85,32 +87,56 @@ def train(
         DependencyError: a device that is absent or has too little memory.
     """
     begin = time.perf_counter()
-    config, stored = _stored(config) if config.resume else (config, None)
+    config, plan = read_settings(config) if config.resume else (config, None)
     if not config.resume and not config.dry_run:
-        check_output(f"{config.out}/", overwrite=config.overwrite, folder_files=CONFIG_FILE)
-    fabric = open_fabric(config.device, config.devices, config.nodes, config.precision)
+        for name in _RUN:  # settings alone are of a run that was ended before its first checkpoint
+            check_output(f"{config.out}/", overwrite=config.overwrite, folder_files=name)
+    with open_fabric(config.device, config.devices, config.nodes, config.precision) as fabric:
+        result = _train(fabric, config, plan, on_step, on_download)
+    return replace(result, seconds=time.perf_counter() - begin)
+
+
+def _train(
+    fabric: Fabric,
+    config: TrainConfig,
+    plan: TrainPlan | None,
+    on_step: Callable[[Step], None],
+    on_download: Callable[[int, int | None], None],
+) -> TrainResult:
+    """What every process of a run does; ``plan`` is that of the run to go on with."""
     assert config.data is not None
     data = load_train_data(config.data, config.split, config.classes, labels=config.labels, skip_bad=config.skip_bad)
-    plan = Plan.from_dict(stored["plan"]) if stored else resolve(config, data.classes, fabric.world_size)
+    plan = plan or resolve(config, data.classes, fabric.world_size)
     torch.manual_seed(config.seed)
     model = TrainableDetector(plan.model, plan.angle)
-    run = load_run(config.out / CHECKPOINT) if stored else None
-    if run is None:
+    path = config.out / CHECKPOINT
+    resumed = load_run(path) if config.resume and any((config.out / name).exists() for name in _RUN) else None
+    if resumed is None:
         _start_weights(config, model, on_download)
     loop = Loop(fabric, model, plan, data, config.seed, config.stretch, _workers(config.workers))
+    if plan.warmup >= loop.steps:
+        logger.warning(
+            "the warm-up of %d steps is longer than the run (%d steps): the learning rate does not reach its peak",
+            plan.warmup, loop.steps,
+        )  # fmt: skip
     if config.dry_run:
-        cost = loop.dry_run()
-        return TrainResult(config.out, plan, data.check, 0, 0, "", None, cost, time.perf_counter() - begin)
-    if fabric.is_global_zero and not stored:
-        _start_folder(config, plan, data)
-    card = _card(config, plan, data)
+        return TrainResult(config.out, plan, data.check, 0, 0, "", None, loop.dry_run(), 0.0, fabric.global_rank)
+    if resumed:
+        loop.restore(resumed, path)
+        if loop.complete:
+            logger.info("%s: is complete after %d epochs: --epochs goes on for more", config.out, plan.epochs)
     validation = _validation(config, plan, data) if data.check.validation else None
-    ended = loop.run(config.out, card, validation, run, config.patience, config.save_minutes * 60, on_step)
-    seconds = time.perf_counter() - begin
-    return TrainResult(config.out, plan, data.check, ended.epochs, ended.step, ended.stopped, ended.best, None, seconds)
+    if fabric.is_global_zero:
+        clear_folder(config.out, () if resumed else (*_RUN, METRICS, CURVES))
+        write_settings(config, plan, data.check)
+    card = _card(config, plan, data)
+    ended = loop.run(Keeping(config.out, card, validation, config.patience, config.save_minutes * 60, on_step))
+    return TrainResult(
+        config.out, plan, data.check, ended.epochs, ended.step, ended.stopped, ended.best, None, 0.0, fabric.global_rank
+    )
 
 
-def resolve(config: TrainConfig, classes: tuple[str, ...], devices: int) -> Plan:
+def resolve(config: TrainConfig, classes: tuple[str, ...], devices: int) -> TrainPlan:
     """The plan of ``config`` on ``devices`` devices, with flags and overrides, the rate scaled to the global batch.
 
     Raises:
@@ -136,31 +162,6 @@ def resolve(config: TrainConfig, classes: tuple[str, ...], devices: int) -> Plan
     return override(plan, [text for text in config.overrides if text.startswith("optimizer.lr=")])
 
 
-def _stored(config: TrainConfig) -> tuple[TrainConfig, dict[str, Any]]:
-    """The settings that the run in ``config.out`` was started with, and its plan.
-
-    Raises:
-        ConfigError: a flag that disagrees with them.
-        DataError: there is no run.
-    """
-    path = config.out / CONFIG_FILE
-    try:
-        stored: dict[str, Any] = yaml.safe_load(path.read_text())
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored["settings"].items()}
-        values |= {key: Path(values[key]) for key in ("data", "config") if values[key]}
-        old = TrainConfig(**values, out=config.out)
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        raise DataError(f"{path}: there is no run to resume: start it without --resume") from None
-    fresh = TrainConfig(out=config.out, resume=True)
-    for field in fields(TrainConfig):
-        mine, default, theirs = (getattr(c, field.name) for c in (config, fresh, old))
-        if field.name not in _FREE and mine != default and mine != theirs:
-            raise ConfigError(
-                f"--{field.name} {mine}: the run in {config.out} has {theirs}: leave it out, or start anew"
-            )
-    return replace(old, **{name: getattr(config, name) for name in _FREE}), stored
-
-
 def _start_weights(
     config: TrainConfig, model: TrainableDetector, on_download: Callable[[int, int | None], None]
 ) -> None:
@@ -175,22 +176,7 @@ def _start_weights(
     model.start_from(read_state(path)[0], source)
 
 
-def _start_folder(config: TrainConfig, plan: Plan, data: TrainData) -> None:
-    for name in (CHECKPOINT, "metrics.csv", "curves.png", "best.safetensors", "last.safetensors"):
-        (config.out / name).unlink(missing_ok=True)
-    settings = {key: value for key, value in asdict(config).items() if key not in _FREE}
-    settings = {
-        key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-        for key, value in settings.items()
-    }
-    text = yaml.safe_dump(
-        {"settings": settings, "plan": plan.to_dict(), "data": data.check.to_dict()}, sort_keys=False, width=120
-    )
-    with atomic_path(config.out / CONFIG_FILE) as scratch:
-        scratch.write_text(text)
-
-
-def _card(config: TrainConfig, plan: Plan, data: TrainData) -> ModelCard:
+def _card(config: TrainConfig, plan: TrainPlan, data: TrainData) -> ModelCard:
     listing = [[image.file, image.names, image.quads.tolist()] for image in data.images]
     return ModelCard(
         name=config.out.name,
@@ -205,7 +191,7 @@ def _card(config: TrainConfig, plan: Plan, data: TrainData) -> ModelCard:
     )
 
 
-def _validation(config: TrainConfig, plan: Plan, data: TrainData) -> Validation:
+def _validation(config: TrainConfig, plan: TrainPlan, data: TrainData) -> Validation:
     search = SearchPlan(plan.tile, plan.overlap, None, config.stretch, 8, 2, config.seed)
     assert config.data is not None
     return open_validation(config.data, "val", data.classes, search, labels=config.labels, skip_bad=config.skip_bad)

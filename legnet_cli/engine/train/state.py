@@ -14,7 +14,7 @@ from legnet_cli.files import atomic_path
 CHECKPOINT = "last.ckpt"
 
 
-class Average:
+class WeightAverage:
     """Running average of a model's tensors, kept in float32.
 
     The decay rises with the steps, ``min(decay, (1 + step) / (10 + step))``, so that early weights are soon forgotten.

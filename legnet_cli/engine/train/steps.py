@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 
+from legnet_cli.engine.train.data import Batch
 from legnet_cli.engine.train.validation import Score
 
 
@@ -56,18 +59,33 @@ class Ended:
     best: tuple[float, int] | None
 
 
-@dataclass
 class Pace:
-    """Time and images of the last steps."""
+    """Time and images of the last steps; ``images`` are those of a step."""
 
-    images: int
-    spans: list[tuple[float, float]] = field(default_factory=list)  # seconds, and of these waiting
+    def __init__(self, images: int) -> None:
+        self.images = images
+        self._spans: list[tuple[float, float]] = []  # seconds of a step, and of these waiting
+        self._waited = 0.0
 
-    def add(self, seconds: float, waiting: float) -> None:
+    def waits(self, batches: Iterator[Batch]) -> Generator[Batch, None, None]:
+        """``batches``, with the time that they are waited for noted; closing this lets go of them."""
+        while True:
+            begin = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self._waited += time.perf_counter() - begin
+            yield batch
+
+    def add(self, seconds: float) -> None:
         """Note a step."""
-        self.spans = [*self.spans[-49:], (seconds, waiting)]
+        self._spans = [*self._spans[-49:], (seconds, self._waited)]
+        self._waited = 0.0
 
     def rates(self) -> tuple[float, float, float]:
-        """Images a second, share of waiting, seconds a step."""
-        total, waiting = (sum(part) for part in zip(*self.spans, strict=True))
-        return self.images * len(self.spans) / max(total, 1e-9), waiting / max(total, 1e-9), total / len(self.spans)
+        """Images a second, share of waiting, seconds a step; zeros before the first step."""
+        if not self._spans:
+            return 0.0, 0.0, 0.0
+        total, waiting = (sum(part) for part in zip(*self._spans, strict=True))
+        return self.images * len(self._spans) / max(total, 1e-9), waiting / max(total, 1e-9), total / len(self._spans)

@@ -20,7 +20,7 @@ from legnet_cli.detectors.weights.recipes import BACKBONES, DETECTORS
 from legnet_cli.engine.eval import EvalConfig, evaluate
 from legnet_cli.engine.eval.search import SearchPlan
 from legnet_cli.engine.train import TrainConfig, train
-from legnet_cli.engine.train.data import Order
+from legnet_cli.engine.train.data import GlobalBatchSampler
 from legnet_cli.engine.train.validation import open_validation
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
 
@@ -371,7 +371,7 @@ def test_train__loss_that_is_not_finite_names_the_images(config):
 def test_order__processes_share_each_epoch(images, batch, accumulate, processes):
     parts = []
     for rank in range(processes):
-        order = Order(images, batch, accumulate, rank, processes, seed=3)
+        order = GlobalBatchSampler(images, batch, accumulate, rank, processes, seed=3)
         order.end = 2 * order.steps
         parts.append(list(order))
         assert len(parts[-1]) == len(order)

@@ -1,0 +1,44 @@
+"""SIGTERM and Ctrl-C as a wish to stop that training heeds between steps."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+logger = logging.getLogger(__name__)
+
+
+class StopSignal:
+    """Whether somebody asked to stop.
+
+    Attributes:
+        asked: a signal came.
+        doing: what is finished first, as the user is told.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.doing = "step"
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Take signals in place of their handlers; a second Ctrl-C interrupts at once."""
+        if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+            yield
+            return
+        before = {kind: signal.signal(kind, self._note) for kind in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not self.asked:
+            logger.warning("stopping after this %s", self.doing)
+        self.asked = True
