@@ -27,10 +27,10 @@ from legnet_cli.engine.process import processors
 from legnet_cli.engine.train.config import TrainConfig
 from legnet_cli.engine.train.data import DataCheck, TrainData, load_train_data
 from legnet_cli.engine.train.devices import open_fabric
+from legnet_cli.engine.train.folder import clear_folder, read_settings, write_settings
 from legnet_cli.engine.train.log import CURVES, METRICS
 from legnet_cli.engine.train.loop import BEST, LAST, Keeping, Loop
 from legnet_cli.engine.train.plan import TrainPlan, config_plan, override, recipe_plan, scaled
-from legnet_cli.engine.train.folder import clear_folder, read_settings, write_settings
 from legnet_cli.engine.train.state import CHECKPOINT, load_run
 from legnet_cli.engine.train.steps import Step, StepCost
 from legnet_cli.engine.train.validation import Validation, open_validation
