@@ -88,7 +88,7 @@ def test_signal_to_all_processes_saves_and_resumes(tiles, tmp_path):
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
         try:
-            assert any("step 1/" in line for line in process.stderr)
+            assert any("1 of 6,000 steps" in line for line in process.stderr)
             os.killpg(process.pid, signal.SIGTERM)
             rest = process.communicate(timeout=120)[1]
         finally:

@@ -21,50 +21,46 @@ PLAN = TrainPlan(
     epochs=4,
 )
 
-# Learning rates at steps of epochs of 1000 steps each: warm-up from a third over 500 steps, then
-LONG = (13, 24, 33)  # ten times less after each of these epochs
-PUBLISHED = {
-    **dict.fromkeys(
-        (
-            "oriented-rcnn/legnet-tiny",
-            "oriented-rcnn/legnet-small",
-            "roi-transformer/legnet-small",
-            "rotated-fcos/legnet-small",
-            "s2anet/legnet-small",
-            "r3det/legnet-small",
-        ),
-        {
-            0: 6.6666667e-5, 1: 6.6933333e-5, 250: 1.3333333e-4, 499: 1.9973333e-4, 500: 2e-4, 12_999: 2e-4,
-            13_000: 2e-5, 23_999: 2e-5, 24_000: 2e-6, 32_999: 2e-6, 33_000: 2e-7, 35_999: 2e-7,
-        },
-    ),
-    **dict.fromkeys(
-        ("oriented-rcnn/legnet-small@dota15", "rotated-faster-rcnn/legnet-small"),
-        {
-            0: 5e-5, 1: 5.02e-5, 250: 1e-4, 499: 1.498e-4, 500: 1.5e-4, 12_999: 1.5e-4,
-            13_000: 1.5e-5, 23_999: 1.5e-5, 24_000: 1.5e-6, 32_999: 1.5e-6, 33_000: 1.5e-7, 35_999: 1.5e-7,
-        },
-    ),
-    **dict.fromkeys(
-        ("oriented-rcnn/unravelnet-tiny", "oriented-rcnn/unravelnet-small"),
-        {
-            0: 5e-5, 1: 5.02e-5, 250: 1e-4, 499: 1.498e-4, 500: 1.5e-4, 13_000: 1.5e-4,
-            23_999: 1.5e-4, 24_000: 1.5e-5, 32_999: 1.5e-5, 33_000: 1.5e-6, 35_999: 1.5e-6,
-        },
-    ),
-    **dict.fromkeys(
-        ("oriented-rcnn/legnet-small@fair1m", "oriented-rcnn/legnet-small@dior-r"),
-        {
-            0: 3.3333333e-5, 1: 3.3466667e-5, 250: 6.6666667e-5, 499: 9.9866667e-5, 500: 1e-4,
-            7_999: 1e-4, 8_000: 1e-5, 10_999: 1e-5, 11_000: 1e-6, 11_999: 1e-6,
-        },
-    ),
-    # half a cosine over 12 epochs
-    "oriented-rcnn/legnet-nano": {
-        0: 3.3333333e-4, 1: 3.3466666e-4, 250: 6.6595297e-4, 499: 9.9441185e-4, 500: 9.9572243e-4,
-        3_000: 8.5355339e-4, 4_000: 7.5e-4, 6_000: 5e-4, 9_000: 1.4644661e-4, 11_999: 1.7134730e-11,
-    },
+# Learning rates at steps of epochs of 1000 steps each: warm-up from a third over 500 steps, then ten times less after
+# epochs 13, 24 and 33 of 36,
+LEGNET = {
+    0: 6.6666667e-5, 1: 6.6933333e-5, 250: 1.3333333e-4, 499: 1.9973333e-4, 500: 2e-4, 12_999: 2e-4,
+    13_000: 2e-5, 23_999: 2e-5, 24_000: 2e-6, 32_999: 2e-6, 33_000: 2e-7, 35_999: 2e-7,
 }  # fmt: skip
+SLOWER = {
+    0: 5e-5, 1: 5.02e-5, 250: 1e-4, 499: 1.498e-4, 500: 1.5e-4, 12_999: 1.5e-4,
+    13_000: 1.5e-5, 23_999: 1.5e-5, 24_000: 1.5e-6, 32_999: 1.5e-6, 33_000: 1.5e-7, 35_999: 1.5e-7,
+}  # fmt: skip
+# epochs 24 and 33 of 36,
+UNRAVELNET = {
+    0: 5e-5, 1: 5.02e-5, 250: 1e-4, 499: 1.498e-4, 500: 1.5e-4, 13_000: 1.5e-4,
+    23_999: 1.5e-4, 24_000: 1.5e-5, 32_999: 1.5e-5, 33_000: 1.5e-6, 35_999: 1.5e-6,
+}  # fmt: skip
+# epochs 8 and 11 of 12,
+SHORT = {
+    0: 3.3333333e-5, 1: 3.3466667e-5, 250: 6.6666667e-5, 499: 9.9866667e-5, 500: 1e-4,
+    7_999: 1e-4, 8_000: 1e-5, 10_999: 1e-5, 11_000: 1e-6, 11_999: 1e-6,
+}  # fmt: skip
+# or down half a cosine over 12 epochs
+NANO = {
+    0: 3.3333333e-4, 1: 3.3466666e-4, 250: 6.6595297e-4, 499: 9.9441185e-4, 500: 9.9572243e-4,
+    3_000: 8.5355339e-4, 4_000: 7.5e-4, 6_000: 5e-4, 9_000: 1.4644661e-4, 11_999: 1.7134730e-11,
+}  # fmt: skip
+PUBLISHED = {
+    "oriented-rcnn/legnet-nano": NANO,
+    "oriented-rcnn/legnet-tiny": LEGNET,
+    "oriented-rcnn/legnet-small": LEGNET,
+    "oriented-rcnn/legnet-small@dota15": SLOWER,
+    "oriented-rcnn/legnet-small@fair1m": SHORT,
+    "oriented-rcnn/legnet-small@dior-r": SHORT,
+    "oriented-rcnn/unravelnet-tiny": UNRAVELNET,
+    "oriented-rcnn/unravelnet-small": UNRAVELNET,
+    "roi-transformer/legnet-small": LEGNET,
+    "rotated-faster-rcnn/legnet-small": SLOWER,
+    "rotated-fcos/legnet-small": LEGNET,
+    "s2anet/legnet-small": LEGNET,
+    "r3det/legnet-small": LEGNET,
+}
 
 
 def test_every_recipe_has_its_learning_rates():
