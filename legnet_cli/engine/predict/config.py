@@ -51,7 +51,9 @@ class PredictConfig(Settings):
     engine: Engine = options.engine()
     precision: Precision = options.precision()
     compile: bool = option(False, "Compile the network first: minutes, for GPUs and many tiles.")
-    workers: int = option(1, "Processes that search, each with its share of threads or a GPU of its own.", least=1)
+    workers: int = option(1, "Processes that search, each with a fair share of threads.", least=1)
+    devices: str | None = option(None, "One process a GPU: auto for all, their number, or which: 0,2.")
+    cluster: str | None = option(None, "Search on a Ray cluster (extra 'cluster'): its address, auto, or local.")
     shard: tuple[int, int] | None = option(
         None, "Search part I of N only, into a shared --job: I/N.", unset="all, and write the output", parse=read_shard
     )
@@ -62,6 +64,8 @@ class PredictConfig(Settings):
     def faults(self) -> list[tuple[object, str]]:
         """See :class:`Settings`."""
         return [
+            (self.devices and self.workers > 1, "--devices has one process a GPU: leave out --workers"),
+            (self.devices and self.cluster, "--cluster uses all GPUs of its nodes: leave out --devices"),
             (self.shard is not None and self.job is None, "--shard writes to a shared folder: name it with --job"),
             (not self.scenes, "no scene given: name a raster, folder or URL"),
             (self.gsd is not None and not 0 < self.gsd < 1e6, f"--gsd {self.gsd}: give metres per pixel, above 0"),

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from legnet_cli.engine.predict.job import Job, job_folder
 from legnet_cli.engine.predict.outputs import SceneResult, check_outputs, check_scenes, write_detections
 from legnet_cli.engine.predict.plan import ScenePlan, plan_scene, scene_names, settings_digest, shares
 from legnet_cli.engine.predict.preview import write_preview
-from legnet_cli.engine.predict.search import Done, all_done, join_scene, search_by_workers, search_here
+from legnet_cli.engine.predict.search import Crew, Done, all_done, join_scene, search_by_crew, search_here
+from legnet_cli.engine.predict.workers import Processes, gpus
 from legnet_cli.errors import CheckpointError, ConfigError, DataError
 from legnet_cli.geo.aoi import Aoi, read_aoi
 from legnet_cli.geo.inputs import expand_scenes
@@ -246,17 +247,28 @@ def _search(
         DataError: a scene failed and ``config.strict`` is set, or a part cannot be written.
     """
     units, tally = shares(plans, config.shard), _Tally(plans)
-    if config.workers > 1:
-        ended = search_by_workers(units, job, config)
-    else:
-        ended = search_here(units, job, config, detector, observer, lambda count: on_progress(tally.tick(count)))
-    for done in ended:
-        if done.error:
-            if config.strict:
-                raise DataError(done.error)
-            job.drop(done.plan)
-        on_progress(tally.add(done))
+    with _crew(config) as crew:
+        if crew is None:
+            ended = search_here(units, job, config, detector, observer, lambda count: on_progress(tally.tick(count)))
+        else:
+            ended = search_by_crew(units, job, crew)
+        for done in ended:
+            if done.error:
+                if config.strict:
+                    raise DataError(done.error)
+                job.drop(done.plan)
+            on_progress(tally.add(done))
     return tally.failures
+
+
+def _crew(config: PredictConfig) -> AbstractContextManager[Crew | None]:
+    """Who searches besides this process; None for nobody."""
+    if config.cluster is not None:
+        from legnet_cli.engine.predict.cluster import Cluster
+
+        return Cluster(config)
+    devices = gpus(config.devices) or [config.device] * config.workers
+    return Processes(config, devices) if len(devices) > 1 or config.devices else nullcontext()
 
 
 class _Tally:

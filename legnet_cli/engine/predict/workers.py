@@ -1,0 +1,168 @@
+"""Workers that search blocks of tiles: processes of this machine, one a GPU or a share of the CPU's threads."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from legnet_cli.detectors.loader import load_detector
+from legnet_cli.engine.predict.config import PredictConfig
+from legnet_cli.engine.predict.job import Part
+from legnet_cli.engine.predict.plan import ScenePlan, plan_scene
+from legnet_cli.engine.predict.search import search_block
+from legnet_cli.engine.process import keep_freed, processors
+from legnet_cli.errors import ConfigError, DataError, DependencyError
+from legnet_cli.geo.aoi import read_aoi
+
+
+def gpus(text: str | None) -> list[str]:
+    """Devices that ``--devices`` asks for: auto for all, a number of them, or their numbers with a comma.
+
+    Raises:
+        ConfigError: it is none of these.
+        DependencyError: this PyTorch does not see so many.
+    """
+    if text is None:
+        return []
+    present = torch.cuda.device_count()
+    if text == "auto":
+        numbers = list(range(present))
+    elif text.isdecimal():
+        numbers = list(range(int(text)))
+    elif all(part.strip().isdecimal() for part in text.split(",")) and text:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    else:
+        raise ConfigError(f"--devices {text}: give auto, a number of GPUs, or their numbers like 0,2")
+    if not numbers or max(numbers) >= present:
+        raise DependencyError(f"--devices {text}: this PyTorch sees {present} GPUs: leave it out, or run legnet doctor")
+    return [f"cuda:{number}" for number in numbers]
+
+
+class Worker:
+    """Weights that are loaded once, and the scenes searched last.
+
+    Args:
+        config: of the search.
+        device: where to compute.
+        threads: of the CPU.
+    """
+
+    def __init__(self, config: PredictConfig, device: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        keep_freed()
+        logging.getLogger("legnet_cli").setLevel(logging.ERROR)  # the first process says what there is to say
+        self._config = replace(config, device=device)
+        self._detector = load_detector(
+            config.weights,
+            device=device,
+            engine=config.engine,
+            precision=config.precision,
+            compile=config.compile,
+            score_threshold=config.score,
+        )
+        aoi = read_aoi(config.aoi) if config.aoi else None
+        self._plan = functools.lru_cache(4)(
+            lambda path, name: plan_scene(path, name, self._config, self._detector.card, aoi)
+        )
+
+    def search(self, path: str, name: str, stamp: str, block: int) -> Part | str:
+        """What a block holds, or why its scene cannot be searched."""
+        try:
+            plan: ScenePlan = self._plan(path, name)
+            if plan.stamp != stamp:
+                return f"{name}: has changed during the search: repeat the command"
+            with plan.scene:
+                return search_block(plan, block, self._config, self._detector)
+        except DataError as error:
+            return str(error)
+
+
+_worker: Worker | None = None
+
+
+def _start(config: PredictConfig, places: Any, threads: int) -> None:  # noqa: ANN401 - a queue of devices
+    global _worker
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _worker = Worker(config, places.get(), threads)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """A parent that is killed cannot end its children."""
+    parent.join()
+    os._exit(1)
+
+
+def _search(path: str, name: str, stamp: str, block: int) -> Part | str:
+    assert _worker is not None
+    return _worker.search(path, name, stamp, block)
+
+
+class Processes:
+    """A crew of processes on this machine.
+
+    Args:
+        config: of the search.
+        devices: one for each process.
+    """
+
+    def __init__(self, config: PredictConfig, devices: Sequence[str]) -> None:
+        self._config, self._devices = config, devices
+        self._pool: ProcessPoolExecutor | None = None
+
+    @property
+    def capacity(self) -> int:
+        """One block under way and one waiting for each process."""
+        return 2 * len(self._devices)
+
+    def submit(self, plan: ScenePlan, block: int) -> Future[Part | str]:
+        """Have a block searched."""
+        self._pool = self._pool or self._start_pool()
+        try:
+            return self._pool.submit(_search, plan.scene.path, plan.name, plan.stamp, block)
+        except BrokenProcessPool:
+            self._end_pool()
+            return self.submit(plan, block)
+
+    def wait(self, handles: Sequence[Future[Part | str]]) -> list[tuple[Future[Part | str], Part | str | None]]:
+        """Blocks that have ended; None for those that died with their process."""
+        ended = wait(handles, return_when=FIRST_COMPLETED).done
+        lost = {future for future in ended if isinstance(future.exception(), BrokenProcessPool)}
+        return [(future, None if future in lost else future.result()) for future in ended]
+
+    def _start_pool(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        places = context.Queue()
+        for device in self._devices:
+            places.put(device)
+        threads = max(1, processors() // len(self._devices))
+        given = (self._config, places, threads)
+        return ProcessPoolExecutor(len(self._devices), context, initializer=_start, initargs=given)
+
+    def _end_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()  # what it searches is searched again
+            self._pool = None
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end_pool()
