@@ -1,7 +1,7 @@
 """Draw a georeferenced scene of ships, planes, storage tanks and lorries, with its oriented ground truth.
 
     uv run examples/make_scene.py scene.tif --truth truth.geojson --size 2000 --gsd 0.5 --seed 7
-    uv run examples/make_scene.py hazy.tif --sensor multispectral --degrade haze:3
+    uv run examples/make_scene.py hazy.tif --sensor multispectral --corruption haze:3
 
 The same seed gives the same scene. ``draw_scene`` gives the arrays without a file.
 """
@@ -238,7 +238,7 @@ def main(
     sensor: Annotated[
         str, typer.Option(help="rgb, panchromatic (8 bits) or multispectral (four bands, 12 bits).")
     ] = "rgb",
-    degrade: Annotated[str | None, typer.Option(help="Kind and severity (1 to 5), such as haze:3.")] = None,
+    corruption: Annotated[str | None, typer.Option(help="Kind and severity (1 to 5), such as haze:3.")] = None,
 ) -> None:
     """Draw a scene."""
     import rasterio
@@ -252,10 +252,10 @@ def main(
     if sensor not in SENSORS:
         raise typer.BadParameter(f"choose {', '.join(SENSORS)}", param_hint="--sensor")
     image, objects = draw_scene(size, gsd, seed)
-    if degrade:
-        kind, _, severity = degrade.partition(":")
+    if corruption:
+        kind, _, severity = corruption.partition(":")
         if kind not in KINDS or severity not in map(str, SEVERITIES):
-            raise typer.BadParameter(f"write KIND:1 to KIND:5, with {', '.join(KINDS)}", param_hint="--degrade")
+            raise typer.BadParameter(f"write KIND:1 to KIND:5, with {', '.join(KINDS)}", param_hint="--corruption")
         image = corrupt(image, Corruption(kind, int(severity)), Place(seed, "scene"))
     bands = record(image, sensor)
     transform = Affine(gsd, 0, 590_000, 0, -gsd, 5_790_000)

@@ -92,8 +92,8 @@ def _show(result: EvalResult) -> None:
     if result.robustness is not None:
         kinds = {kind: [*values, result.robustness.drops[kind]] for kind, values in result.robustness.map50.items()}
         drops = [[kind, *map(_text, values)] for kind, values in kinds.items()]
-        title = f"mAP50 on degraded images: mean relative drop {_text(result.robustness.drop)}"
-        _table(title, ("degradation", "1", "2", "3", "4", "5", "drop"), drops)
+        title = f"mAP50 on corrupted images: mean relative drop {_text(result.robustness.drop)}"
+        _table(title, ("corruption", "1", "2", "3", "4", "5", "drop"), drops)
     images = f"{metrics['images']:,} image{'s' if metrics['images'] > 1 else ''}"
     typer.echo(f"{images}, {result.seconds:.1f} s → {result.out / 'report.html'}", err=True)
     if result.submission is not None:
@@ -102,7 +102,7 @@ def _show(result: EvalResult) -> None:
 
 def _show_runs(result: CompareResult) -> None:
     rows = [[name, *map(_text, row.values()), _text(result.drops[name])] for name, row in result.summary.items()]
-    head = ("run", *next(iter(result.summary.values())), "degraded, drop")
+    head = ("run", *next(iter(result.summary.values())), "corrupted, drop")
     _table("VOC07", head, rows)
     typer.echo(f"comparison → {result.out / 'report.html'}", err=True)
 

@@ -27,8 +27,8 @@ class EvalConfig(Settings):
     classes: tuple[str, ...] = options.classes("Class names to measure: ship,plane.")
     count_difficult: bool = option(False, "mmrotate's rules, not DOTA's: difficult objects count, objects are boxes.")
     submission: Path | None = option(None, ".zip of the predictions for DOTA's server.")
-    robustness: bool = option(False, "Measure on degraded images too.")
-    seed: int = options.seed("degradations")
+    robustness: bool = option(False, "Measure on corrupted images too.")
+    seed: int = options.seed("corruptions")
     score: float = options.score(0.05)
     tile: int | None = options.tile()
     overlap: int | None = options.overlap()
@@ -47,7 +47,7 @@ class EvalConfig(Settings):
         return [
             (self.data is None, "no data given: name a labelled data set with --data, or reports with --compare"),
             ((self.weights is None) == (self.predictions is None), "give either --weights or --predictions"),
-            (self.robustness and self.weights is None, "--robustness searches degraded images: give --weights"),
+            (self.robustness and self.weights is None, "--robustness searches corrupted images: give --weights"),
         ]
 
 

@@ -102,6 +102,15 @@ def test_another_class_or_image_does_not_match(key):
     assert match(found, true, 2).truth.tolist() == [-1]
 
 
+def test_of_equal_objects_the_first_is_matched():
+    assert match(predictions([(*A, 0.9)]), truths([A, A]), 1).truth.tolist() == [0]
+
+
+def test_equal_scores_rank_by_image_then_from_left_to_right():
+    found = predictions([(35, 5, 0.5), (5, 9, 0.5), (1, 1, 0.5), (90, 90, 0.6)], images=[0, 0, 1, 1])
+    assert found.ranked().boxes[:, 0].tolist() == [90, 5, 35, 1]
+
+
 def test_keys_have_two_decimals():
     found = compute_metrics(predictions([(*A, 0.9)]), truths([A]), ["plane"]).to_dict()
     keys = ["0.50", "0.55", "0.60", "0.65", "0.70", "0.75", "0.80", "0.85", "0.90", "0.95"]
@@ -156,6 +165,15 @@ def test_confusion():
     found = predictions([(*A, 0.9), (*B, 0.9), (*FAR, 0.9), (95, 5, 0.9), (*C, 0.1)], labels=[0, 1, 1, 0, 1])
     # B is called class 1, C is only found below the threshold, the difficult object is not counted
     assert confusion(found, true, 0.5, 2).tolist() == [[1, 1, 0], [0, 0, 1], [0, 1, 0]]
+
+
+def test_confusion_prefers_an_object_that_counts():
+    assert confusion(predictions([(*A, 0.9)]), truths([A, A], difficult=[0]), 0.5, 1).tolist() == [[1, 0], [0, 0]]
+
+
+def test_confusion_needs_more_than_half():
+    half = predictions([(5, 5, 0.9)], sides=(10, 5))  # an IoU of exactly 0.5
+    assert confusion(half, truths([A]), 0.5, 1).tolist() == [[0, 1], [1, 0]]
 
 
 def random_case(seed, images=12, objects=160, boxes=900, classes=3):

@@ -146,7 +146,7 @@ def test_a_model_without_a_class_of_the_labels(dota, tmp_path, detector):
     [
         ({}, "give either --weights or --predictions"),
         ({"weights": "w", "predictions": Path("p")}, "give either --weights or --predictions"),
-        ({"predictions": Path("p"), "robustness": True}, "--robustness searches degraded images: give --weights"),
+        ({"predictions": Path("p"), "robustness": True}, "--robustness searches corrupted images: give --weights"),
         ({"weights": "w", "score": 2}, "--score 2 is out of range"),
         ({"weights": "w", "workers": 0}, "--workers 0 is out of range"),
     ],

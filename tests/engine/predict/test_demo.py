@@ -66,9 +66,9 @@ def test_sensors_store_the_same_scene(drawn, sensor, bands, kind):
     assert np.corrcoef(red.ravel(), drawn[0][..., 0].ravel())[0, 1] > 0.9
 
 
-def test_degraded_scene_has_the_same_objects(tmp_path):
-    for name, degrade in (("clean", None), ("hazy", "haze:5")):
-        main(tmp_path / f"{name}.tif", tmp_path / f"{name}.geojson", size=256, seed=3, degrade=degrade)
+def test_corrupted_scene_has_the_same_objects(tmp_path):
+    for name, corruption in (("clean", None), ("hazy", "haze:5")):
+        main(tmp_path / f"{name}.tif", tmp_path / f"{name}.geojson", size=256, seed=3, corruption=corruption)
     truths = [json.loads((tmp_path / f"{name}.geojson").read_text())["features"] for name in ("clean", "hazy")]
     assert truths[0] == truths[1] != []
     import rasterio

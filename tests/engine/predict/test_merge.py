@@ -42,6 +42,21 @@ def merged(rows):
         pytest.param(
             [(0, 80, 50, 40, 30, 0, 0.5, 0), (1, 90, 50, 60, 30, 0, 0.9, 0)], [1], id="both cut, larger stays"
         ),
+        # the left one ends 5 pixels from its tile's border, which is less than a tenth of its width: it may be cut
+        pytest.param(
+            [(0, 65, 50, 60, 8, 0, 0.9, 0), (1, 90, 50, 48, 8, 0, 0.3, 0)], [1], id="cut margin of a tenth of the width"
+        ),
+        # borders of the scene cut nothing: the better score wins
+        pytest.param([(0, 40.5, 50, 79, 8, 0, 0.9, 0), (1, 78, 50, 24, 8, 0, 0.3, 0)], [0], id="scene's first column"),
+        pytest.param([(0, 78, 50, 24, 8, 0, 0.3, 0), (1, 115, 50, 90, 8, 0, 0.9, 0)], [1], id="scene's last column"),
+        # IoU under 0.05: the small one is cut, and a part of the other if more than half of it is inside
+        pytest.param([(0, 96, 50, 8, 6, 0, 0.9, 0), (1, 110, 50, 30, 20, 0, 0.3, 0)], [1], id="5 of 8 pixels inside"),
+        pytest.param([(0, 94, 50, 8, 6, 0, 0.9, 0), (1, 110, 50, 30, 20, 0, 0.3, 0)], [0, 1], id="3 of 8 inside"),
+        pytest.param(
+            [(0, 50, 50, 10, 6, 0, 0.9, 0), (0, 51, 50, 10, 6, 0, 0.8, 0), (1, 130, 50, 10, 6, 0, 0.7, 0)],
+            [0, 1, 2],
+            id="same tile untouched among others",
+        ),
         # the first removes the second, which therefore cannot remove the third
         pytest.param(
             [(0, 75, 50, 20, 8, 0, 0.9, 0), (1, 85, 50, 20, 8, 0, 0.8, 0), (0, 95 - 8, 60, 8, 8, 0, 0.7, 0)],

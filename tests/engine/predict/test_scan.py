@@ -88,6 +88,29 @@ def test_boxes_on_invalid_pixels_are_dropped(column, kept):
     assert len(found) == {130: 0, 133: 1}.get(column, kept)
 
 
+class Fixed(Detector):
+    """Finds one box of score 0.5 in each image."""
+
+    def __init__(self, *box):
+        super().__init__()
+        self.box = box
+
+    def _one(self, bright):
+        return Detections(np.array([self.box], float), np.array([0.5], np.float32), np.zeros(1, np.int64))
+
+
+@pytest.mark.parametrize(("x", "kept"), [(0, 1), (25, 1), (245, 0)])
+def test_a_box_over_the_border_is_judged_by_what_lies_inside(x, kept):
+    grid = Grid([(100, 20)], invalid=np.s_[:, 240:])
+    assert len(scan_tiles(grid, Fixed(x, 150, 40, 20, 0), tile_grid(SIZE, SIZE, SIZE, 0), 1)) == kept
+
+
+@pytest.mark.parametrize(("lowest", "kept"), [(0.5, 1), (0.51, 0)])
+def test_the_lowest_score_is_kept(lowest, kept):
+    tiles = tile_grid(SIZE, SIZE, SIZE, 0)
+    assert len(scan_tiles(Grid([(100, 20)]), Fixed(150, 150, 40, 20, 0), tiles, 1, lowest=lowest)) == kept
+
+
 def test_a_failing_read_stops_the_scan_and_its_threads():
     before = threading.active_count()
     with pytest.raises(OSError, match="damaged block"):
