@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from legnet_cli.boxes import Detections, boxes_to_polygons, polygons_to_boxes
 from legnet_cli.detectors.mmrotate.build import build_mmrotate
 from legnet_cli.detectors.weights.checkpoint import ModelCard, save_checkpoint
-from legnet_cli.detectors.weights.recipes import MEAN, STD, get_recipe, model_config
+from legnet_cli.detectors.weights.model_config import model_config
+from legnet_cli.detectors.weights.recipes import MEAN, STD, get_recipe
 
 RECIPE = "oriented-rcnn/legnet-nano"
 CROP, BATCH, SCENES, SIDE = 256, 4, 64, 1024

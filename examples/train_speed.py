@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import typer
@@ -27,8 +27,9 @@ from make_scene import CLASSES, draw_scene
 
 from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.detectors.mmrotate.build import build_mmrotate
-from legnet_cli.detectors.mmrotate.door import import_mm, load_config, quiet
-from legnet_cli.detectors.weights.recipes import get_recipe, model_config
+from legnet_cli.detectors.mmrotate.door import import_mm, quiet
+from legnet_cli.detectors.weights.model_config import model_config
+from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.engine.process import keep_freed
 from legnet_cli.engine.train import TrainConfig, train
 
@@ -79,6 +80,17 @@ def ours(root: Path, out: Path, recipe: str, batch: int, workers: int, steps: in
     return rows[SKIPPED:steps]
 
 
+def stock_config(recipe: str) -> Any:  # mmcv's Config
+    """The config of mmrotate's that a recipe's model is made from."""
+    import_mm()
+    import mmrotate
+    from mmcv import Config
+
+    folder = Path(mmrotate.__file__).parent / ".mim" / "configs"
+    with quiet():
+        return Config.fromfile(str(next(folder.glob(f"*/{get_recipe(recipe).stock}.py"))))
+
+
 def theirs(root: Path, recipe: str, batch: int, workers: int, steps: int, side: int) -> Timings:
     """Steps of mmrotate's loop."""
     import_mm()
@@ -88,7 +100,7 @@ def theirs(root: Path, recipe: str, batch: int, workers: int, steps: int, side: 
         from mmdet.datasets import build_dataloader
         from mmrotate.datasets import build_dataset
 
-    config = load_config(get_recipe(recipe).stock)
+    config = stock_config(recipe)
     data = copy.deepcopy(config.data.train)
     data.update(ann_file=str(root / "annfiles"), img_prefix=str(root / "images"), classes=CLASSES)
     data.pipeline[2].img_scale = (side, side)
@@ -145,7 +157,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "tiles")
         draw_tiles(root, max(8, batch * steps), tile)
-        flips = load_config(get_recipe(recipe).stock).data.train.pipeline[3]
+        flips = stock_config(recipe).data.train.pipeline[3]
         transforms = str([dict(flips)]).replace("'", '"')
         for number in range(rounds):
             medians = []

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors.devices import PRECISIONS, Precision
 from legnet_cli.detectors.fast.cpu import fast_products
-from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
+from legnet_cli.detectors.fast.oriented_rcnn import OrientedLayers, OrientedRCNN
 from legnet_cli.detectors.stages import StageObserver
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
-from legnet_cli.detectors.weights.recipes import BACKBONES, DETECTORS, get_recipe, model_config
+from legnet_cli.detectors.weights.model_config import model_config
+from legnet_cli.detectors.weights.random_weights import random_state
+from legnet_cli.detectors.weights.recipes import BACKBONES, DETECTORS, Recipe, get_recipe
 
 
 class Network(Protocol):
@@ -57,6 +59,24 @@ def build_network(
     if device.type == "cpu" and precision == "fp32" and not compile and fast_products():
         network.use_winograd()
     return network
+
+
+def random_checkpoint(recipe: Recipe) -> Checkpoint:
+    """Random weights of ``recipe``, the same at each call.
+
+    Raises:
+        DependencyError: if its detector is one of mmrotate's and that is absent.
+    """
+    classes = recipe.dataset.classes
+    card = ModelCard("random weights", recipe.name, classes, recipe.dataset.tile, recipe.dataset.overlap)
+    config = network_config(card)
+    if is_fast(card):
+        names = OrientedLayers(config).state_dict()
+    else:
+        from legnet_cli.detectors.mmrotate.build import build_mmrotate
+
+        names = build_mmrotate(config).state_dict()
+    return Checkpoint(random_state(names), card)
 
 
 def network_config(card: ModelCard) -> dict[str, Any]:

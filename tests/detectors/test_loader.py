@@ -16,7 +16,8 @@ from legnet_cli.detectors.loader import Detector, build_detector, load_checkpoin
 from legnet_cli.detectors.mmrotate.build import build_mmrotate
 from legnet_cli.detectors.weights.checkpoint import ModelCard, save_checkpoint
 from legnet_cli.detectors.weights.fetch import EMBEDDED, WEIGHTS, WeightFile
-from legnet_cli.detectors.weights.recipes import get_recipe, model_config
+from legnet_cli.detectors.weights.model_config import model_config
+from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.errors import CheckpointError, DependencyError
 
 CLASSES = ("ship", "plane", "car")

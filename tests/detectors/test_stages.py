@@ -6,9 +6,10 @@ from torch import nn
 
 from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
 from legnet_cli.detectors.mmrotate.build import MMRotateDetector
+from legnet_cli.detectors.networks import random_checkpoint
 from legnet_cli.detectors.stages import observed_modules, unobserved
-from legnet_cli.detectors.weights.random_weights import random_checkpoint
-from legnet_cli.detectors.weights.recipes import get_recipe, model_config
+from legnet_cli.detectors.weights.model_config import model_config
+from legnet_cli.detectors.weights.recipes import get_recipe
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from torch.export import Dim, ExportedProgram
 from torch.nn import functional
 
 from legnet_cli.detectors.export.dense import Dense, OrientedDense
-from legnet_cli.detectors.export.heads import ONE_STAGE, OneStageDense
 from legnet_cli.detectors.fast.decoding import (
     anchor_boxes,
     bounds,
@@ -37,6 +36,9 @@ from legnet_cli.ops.iou import Rectangles, overlap_at_once
 from legnet_cli.ops.nms import reach_of
 from legnet_cli.ops.roi_align import unit_samples
 from legnet_cli.ops.sampling import clamped_corners, cross
+
+if TYPE_CHECKING:
+    from legnet_cli.detectors.export.heads import OneStageDense
 
 _FAR = 1e6  # pixels between groups: more than any image is wide
 
@@ -271,10 +273,12 @@ def export_program(checkpoint: Checkpoint, options: ExportOptions) -> tuple[Expo
     config, detector = network_config(checkpoint.card), stock_detector(checkpoint.card)
     with torch.no_grad():
         model: Program
-        if detector in ONE_STAGE:
-            model = OneStageProgram(config, ONE_STAGE[detector](config, checkpoint.state, torch.float32), options)
-        else:
+        if detector == "oriented-rcnn":
             model = OrientedProgram(OrientedRCNN(config, checkpoint.state, device="cpu"), options)
+        else:
+            from legnet_cli.detectors.export.heads import ONE_STAGE  # these are mmrotate's
+
+            model = OneStageProgram(config, ONE_STAGE[detector](config, checkpoint.state, torch.float32), options)
         model.eval()
         height, width = options.size or (256, 320)
         images = torch.zeros(1 if options.size else 2, height, width, 3, dtype=torch.uint8)

@@ -40,11 +40,32 @@ _BACKBONES: dict[str, Callable[..., Pyramid]] = {"LEGNet": LEGNet, "UnravelNet":
 _CPU_BOXES, _DEVICE_BOXES = 512, 1 << 15
 
 
-class OrientedRCNN(nn.Module):
-    """Oriented R-CNN with a LEGNet or UnravelNet backbone.
+class OrientedLayers(nn.Module):
+    """The layers of Oriented R-CNN on a LEGNet or UnravelNet backbone, under mmrotate's names, untrained.
 
     Args:
-        model_cfg: mmrotate model dict, as ``recipes.model_config`` gives it.
+        model_cfg: mmrotate model dict, as ``model_config`` gives it.
+    """
+
+    def __init__(self, model_cfg: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.cfg = model_cfg
+        backbone, neck = dict(model_cfg["backbone"]), model_cfg["neck"]
+        rpn, box = model_cfg["rpn_head"], model_cfg["roi_head"]["bbox_head"]
+        grid = rpn["anchor_generator"]
+        anchors = len(grid["scales"]) * len(grid["ratios"])
+        inputs = box["in_channels"] * box["roi_feat_size"] ** 2
+        self.backbone = _BACKBONES[backbone.pop("type")](**backbone)
+        self.neck = FPN(neck["in_channels"], neck["out_channels"], neck["num_outs"])
+        self.rpn_head = RPNHead(rpn["in_channels"], rpn["feat_channels"], anchors)
+        self.roi_head = RoIHead(BoxHead(inputs, box["fc_out_channels"], box["num_classes"]))
+
+
+class OrientedRCNN(OrientedLayers):
+    """Oriented R-CNN ready to search.
+
+    Args:
+        model_cfg: mmrotate model dict, as ``model_config`` gives it.
         state: all its weights, under mmrotate's names.
         device: where to run.
         dtype: of convolutions and linear layers.
@@ -67,11 +88,9 @@ class OrientedRCNN(nn.Module):
         score_threshold: float = 0.05,
         max_detections: int = 2000,
     ) -> None:
-        super().__init__()
-        self.cfg = model_cfg
+        super().__init__(model_cfg)
         self._stage: StageObserver = unobserved
         self.score_threshold, self.max_detections = score_threshold, max_detections
-        self._build()
         check_state(state, self.state_dict(), "Oriented R-CNN")
         self.load_state_dict(state, strict=False)
         self.eval().requires_grad_(False)
@@ -83,17 +102,6 @@ class OrientedRCNN(nn.Module):
         self.mean = torch.tensor(MEAN, device=device)
         if compile:
             self.dense = torch.compile(self.dense)  # type: ignore[method-assign]
-
-    def _build(self) -> None:
-        backbone, neck = dict(self.cfg["backbone"]), self.cfg["neck"]
-        rpn, box = self.cfg["rpn_head"], self.cfg["roi_head"]["bbox_head"]
-        grid = rpn["anchor_generator"]
-        anchors = len(grid["scales"]) * len(grid["ratios"])
-        inputs = box["in_channels"] * box["roi_feat_size"] ** 2
-        self.backbone = _BACKBONES[backbone.pop("type")](**backbone)
-        self.neck = FPN(neck["in_channels"], neck["out_channels"], neck["num_outs"])
-        self.rpn_head = RPNHead(rpn["in_channels"], rpn["feat_channels"], anchors)
-        self.roi_head = RoIHead(BoxHead(inputs, box["fc_out_channels"], box["num_classes"]))
 
     def _merge(self) -> None:
         """Rewrite the loaded weights for speed; outputs stay the same up to rounding."""

@@ -24,7 +24,7 @@ from legnet_cli.detectors.weights.recipes import MEAN, STD, STRIDE
 
 
 def build_mmrotate(config: dict[str, Any]) -> nn.Module:
-    """The detector of a mmrotate model dict (see ``recipes.model_config``), randomly initialised.
+    """The detector of a mmrotate model dict (see ``model_config``), randomly initialised.
 
     Backbone types ``LEGNet``, ``UnravelNet`` and upstream's ``LWEGNet`` are known besides mmrotate's own.
     """

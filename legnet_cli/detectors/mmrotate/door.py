@@ -13,21 +13,15 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import torch
 
-from legnet_cli.errors import ConfigError, DependencyError
+from legnet_cli.errors import DependencyError
 from legnet_cli.installation import install_line
 from legnet_cli.ops import mmcv_ext
 from legnet_cli.ops.diff_iou import diff_rotated_iou
 from legnet_cli.ops.iou import upright_iou
-
-if TYPE_CHECKING:
-    import mmcv
 
 
 @functools.cache
@@ -47,27 +41,6 @@ def import_mm() -> None:
     # advice on configurations and calls that are mmrotate's own
     warnings.filterwarnings("ignore", module=r"(mmcv|mmdet|mmrotate)\.")
     warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release")
-
-
-def load_config(stock: str) -> mmcv.Config:
-    """One of the configurations that come with mmrotate, by file name without suffix.
-
-    Only mmcv is imported.
-
-    Raises:
-        ConfigError: if mmrotate has no such configuration.
-        DependencyError: if mmcv or mmrotate is missing.
-    """
-    with quiet():
-        config = _import("mmcv").Config
-    package = find_spec("mmrotate")  # does not import it
-    if package is None or package.origin is None:
-        raise DependencyError(f"mmrotate is not installed: run `{install_line('mmrotate')}`")
-    folder = Path(package.origin).parent / ".mim" / "configs"
-    found = sorted(folder.glob(f"*/{stock}.py"))
-    if not found:
-        raise ConfigError(f"mmrotate has no configuration {stock}: choose a file name under {folder}")
-    return config.fromfile(str(found[0]))
 
 
 def _import(name: str) -> ModuleType:

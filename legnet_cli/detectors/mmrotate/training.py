@@ -30,7 +30,7 @@ class TrainableDetector(nn.Module):
     """A detector in training.
 
     Args:
-        model: mmrotate's model dict (see ``recipes.model_config``).
+        model: mmrotate's model dict (see ``model_config``).
         angle: convention of its boxes, see ``legnet_cli.boxes``.
 
     Raises:

@@ -9,19 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legnet_cli.detectors.mmrotate.build import build_mmrotate
-from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard, State
-from legnet_cli.detectors.weights.recipes import Recipe, model_config
+from legnet_cli.detectors.weights.checkpoint import State
 
 _GAIN = 3.2  # of the last classification layer: with 1 no class would stand out
-
-
-def random_checkpoint(recipe: Recipe) -> Checkpoint:
-    """Weights of ``recipe``, the same at each call."""
-    classes = recipe.dataset.classes
-    names = build_mmrotate(model_config(recipe, len(classes))).state_dict()
-    card = ModelCard("random weights", recipe.name, classes, recipe.dataset.tile, recipe.dataset.overlap)
-    return Checkpoint(random_state(names), card)
 
 
 def random_state(names: Mapping[str, Tensor]) -> State:

@@ -1,8 +1,7 @@
 """What can be trained and loaded: detectors × backbones × datasets, and the published recipes among them.
 
-A recipe is a stock mmrotate config plus the few lines of :func:`model_config`. Sources: LEGNet (ICCV Workshops 2025,
-arXiv 2503.14012), UnravelNet (ISPRS Journal 231, 2026, doi 10.1016/j.isprsjprs.2025.11.002) and their configs.
-This module is plain data: it loads neither torch nor mmcv.
+Sources: LEGNet (ICCV Workshops 2025, arXiv 2503.14012), UnravelNet (ISPRS Journal 231, 2026,
+doi 10.1016/j.isprsjprs.2025.11.002) and their configs. This module is plain data: it loads neither torch nor mmcv.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ class Recipe:
 
     @property
     def stock(self) -> str:
-        """The mmrotate config it starts from, by file name without suffix."""
+        """The mmrotate config whose values its model has, by file name without suffix."""
         return DETECTORS[self.detector]
 
     @property
@@ -211,28 +210,3 @@ def get_recipe(name: str) -> Recipe:
     base = next(r for r in RECIPES.values() if r.detector == detector and r.backbone.name != "legnet-nano")
     blank = replace(base, parameters=None, mean_ap=None, weights=None)
     return replace(blank, backbone=BACKBONES[backbone], dataset=DATASETS[dataset or "dota10"])
-
-
-def model_config(recipe: Recipe, num_classes: int) -> dict[str, Any]:
-    """mmrotate's model dict of ``recipe``: the stock config with our backbone, its widths and ``num_classes``."""
-    from legnet_cli.detectors.mmrotate.door import load_config
-
-    size = recipe.backbone
-    model: dict[str, Any] = load_config(recipe.stock).model.to_dict()
-    widths = dict.fromkeys(("in_channels", "out_channels", "feat_channels", "channels"), size.neck)
-    _override(model, {**widths, "fc_out_channels": size.fc, "num_classes": num_classes})
-    if "rpn_head" in model:
-        model["rpn_head"]["anchor_generator"]["scales"] = [size.anchor]
-    model["backbone"] = {"type": size.kind, "stem_dim": size.stem_dim}
-    model["neck"]["in_channels"] = [size.stem_dim * 2**i for i in range(4)]
-    return model
-
-
-def _override(node: Any, values: dict[str, int]) -> None:  # noqa: ANN401
-    """Set the named integers wherever they occur in nested dicts and lists."""
-    if isinstance(node, dict):
-        node.update({key: values[key] for key in node if key in values})
-        node = list(node.values())
-    if isinstance(node, list):
-        for child in node:
-            _override(child, values)

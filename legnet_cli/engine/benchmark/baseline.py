@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors.devices import PRECISIONS, choose_precision
 from legnet_cli.detectors.loader import Detector
+from legnet_cli.detectors.networks import network_config
 from legnet_cli.detectors.weights.checkpoint import Checkpoint
-from legnet_cli.detectors.weights.recipes import get_recipe, model_config
 from legnet_cli.engine.benchmark.timings import OTHER, Stopwatch
 from legnet_cli.ops import mmcv_ext
 
@@ -47,7 +47,7 @@ def time_baseline(checkpoint: Checkpoint, detector: Detector, tile: NDArray[np.u
     """Search ``tile`` (h, w, 3) alternately through mmrotate and ``detector``, both warm, at the same precision."""
     from legnet_cli.detectors.mmrotate.build import MMRotateDetector
 
-    config = checkpoint.card.model or model_config(get_recipe(checkpoint.card.recipe), len(checkpoint.card.classes))
+    config = network_config(checkpoint.card)
     device = detector.device
     dtype = PRECISIONS[choose_precision(detector.precision, device)]
     stock = MMRotateDetector(config, checkpoint.state, device=device, dtype=dtype)

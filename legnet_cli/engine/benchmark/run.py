@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from legnet_cli.detectors.devices import choose_device, choose_precision
 from legnet_cli.detectors.engines import check_engine, needs_export
 from legnet_cli.detectors.loader import Detector, build_detector, load_detector
-from legnet_cli.detectors.mmrotate.build import MMRotateDetector
+from legnet_cli.detectors.networks import is_fast, random_checkpoint
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch
-from legnet_cli.detectors.weights.random_weights import random_checkpoint
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.engine.benchmark.baseline import time_baseline
 from legnet_cli.engine.benchmark.compare import check_comparable, compare_reports, read_report
@@ -154,7 +153,7 @@ def _exported(config: BenchmarkConfig, made: Checkpoint) -> Detector:
 def _check_baseline(subject: _Subject) -> None:
     if subject.checkpoint is None:
         raise ConfigError("--baseline needs weights that mmrotate can load: give the .safetensors or .pth file")
-    if isinstance(subject.first.network, MMRotateDetector):
+    if not is_fast(subject.first.card):
         raise ConfigError(
             f"--baseline: {subject.first.card.recipe} runs through mmrotate's own test path anyway: leave it out"
         )

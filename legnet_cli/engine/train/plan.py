@@ -13,7 +13,8 @@ import yaml
 
 from legnet_cli.detectors.mmrotate.augment import geometric, stock_transforms
 from legnet_cli.detectors.mmrotate.configs import read_mmrotate_config
-from legnet_cli.detectors.weights.recipes import get_recipe, model_config
+from legnet_cli.detectors.weights.model_config import model_config
+from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.errors import ConfigError
 
 

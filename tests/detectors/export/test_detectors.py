@@ -14,7 +14,8 @@ from legnet_cli.detectors.metadata import OUTPUTS, ExportOptions
 from legnet_cli.detectors.mmrotate.build import build_mmrotate
 from legnet_cli.detectors.runtimes import filled
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
-from legnet_cli.detectors.weights.recipes import get_recipe, model_config
+from legnet_cli.detectors.weights.model_config import model_config
+from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.engine.export.parity import STRICT, measure_parity
 from legnet_cli.engine.sample_tiles import synthetic_tile
 from legnet_cli.errors import ConfigError

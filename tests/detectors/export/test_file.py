@@ -20,7 +20,8 @@ from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_de
 from legnet_cli.detectors.metadata import OUTPUTS, ExportOptions
 from legnet_cli.detectors.runtimes import filled, open_exported, require
 from legnet_cli.detectors.weights.fetch import EMBEDDED
-from legnet_cli.detectors.weights.recipes import get_recipe, model_config
+from legnet_cli.detectors.weights.model_config import model_config
+from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.engine.export.parity import STRICT, measure_parity
 from legnet_cli.engine.sample_tiles import synthetic_tile
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError

@@ -20,7 +20,8 @@ from legnet_cli.detectors.fast.modules import FPN
 from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
 from legnet_cli.detectors.mmrotate.build import MMRotateDetector, build_mmrotate
 from legnet_cli.detectors.mmrotate.door import import_mm
-from legnet_cli.detectors.weights.recipes import STD, get_recipe, model_config
+from legnet_cli.detectors.weights.model_config import model_config
+from legnet_cli.detectors.weights.recipes import STD, get_recipe
 from legnet_cli.errors import CheckpointError
 from legnet_cli.ops.iou import rotated_iou
 

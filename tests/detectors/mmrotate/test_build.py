@@ -10,9 +10,10 @@ from torch import Tensor
 
 from legnet_cli.boxes import Detections, boxes_to_polygons
 from legnet_cli.detectors.mmrotate.build import MMRotateDetector, build_mmrotate, prepare
+from legnet_cli.detectors.networks import random_checkpoint
 from legnet_cli.detectors.weights.checkpoint import infer_recipe
-from legnet_cli.detectors.weights.random_weights import random_checkpoint
-from legnet_cli.detectors.weights.recipes import DETECTORS, RECIPES, get_recipe, model_config
+from legnet_cli.detectors.weights.model_config import model_config
+from legnet_cli.detectors.weights.recipes import DETECTORS, RECIPES, get_recipe
 from legnet_cli.errors import CheckpointError
 
 CPU = torch.device("cpu")

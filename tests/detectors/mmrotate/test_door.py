@@ -1,16 +1,16 @@
 import importlib.util
 import inspect
 import re
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from stock import stock_config
 
 from legnet_cli.detectors.mmrotate import door
-from legnet_cli.detectors.mmrotate.door import import_mm, load_config
-from legnet_cli.errors import ConfigError, DependencyError
+from legnet_cli.detectors.mmrotate.door import import_mm
+from legnet_cli.errors import DependencyError
 from legnet_cli.installation import install_line
 from legnet_cli.ops.iou import upright_iou
 
@@ -38,7 +38,7 @@ def small_detector(stock):
     from mmcv import Config, ConfigDict
     from mmrotate.models import build_detector
 
-    model = load_config(stock).model
+    model = stock_config(stock).model
     model.pop("pretrained", None)
     model.pop("backbone")
     backbone = {"type": "ResNet", "depth": 18, "base_channels": 8, "out_indices": (0, 1, 2, 3)}
@@ -108,23 +108,9 @@ def test_redet_says_why_it_cannot_be_built():
     import_mm()
     from mmrotate.models import build_detector
 
-    model = load_config("redet_re50_refpn_1x_dota_le90").model
+    model = stock_config("redet_re50_refpn_1x_dota_le90").model
     with pytest.raises(DependencyError, match="e2cnn"):
         build_detector(model)
-
-
-def test_configurations_are_read_without_mmrotate():
-    code = (
-        "import sys; from legnet_cli.detectors.mmrotate.door import load_config;"
-        f"assert load_config({STOCK[0]!r}).model.type == 'OrientedRCNN';"
-        "assert not {'mmrotate', 'mmdet'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-W", "error::ResourceWarning", "-c", code], check=True)
-
-
-def test_unknown_configuration():
-    with pytest.raises(ConfigError, match="no configuration yolo: choose a file name under"):
-        load_config("yolo")
 
 
 @pytest.mark.parametrize("error", [ImportError("No module named 'mmdet'"), AssertionError("MMCV==1.0\nis used")])

@@ -13,9 +13,9 @@ from torch import nn
 
 from legnet_cli.detectors.fast.winograd import WinogradConv
 from legnet_cli.detectors.loader import Detector, build_detector
+from legnet_cli.detectors.networks import random_checkpoint
 from legnet_cli.detectors.stages import unobserved
 from legnet_cli.detectors.weights.checkpoint import save_checkpoint
-from legnet_cli.detectors.weights.random_weights import random_checkpoint
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.engine.benchmark import BenchmarkConfig, benchmark
 from legnet_cli.engine.benchmark import run as module
