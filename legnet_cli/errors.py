@@ -70,6 +70,11 @@ def reading(place: object, advice: str, fault: str = "cannot be read") -> Iterat
         raise DataError(f"{place}: {fault} ({reason(error)}): {advice}") from error
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things in words: ``1 scene``, ``1,200 scenes``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def reason(error: BaseException) -> str:
     """What a foreign library says about an error, on one line."""
     if isinstance(error, RecursionError):

@@ -60,11 +60,6 @@ def list_problems(problems: Sequence[object], level: str) -> None:
         typer.echo(f"{level}: … and {len(problems) - _SHOWN:,} more", err=True)
 
 
-def counted(number: int, one: str, many: str = "") -> str:
-    """A number of things in words: ``1 scene``, ``1,200 scenes``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def setup_logging(verbosity: int) -> None:
     """Show the package's log lines on stderr: errors (-1), warnings and notes (0), debug (1)."""
     logger = logging.getLogger("legnet_cli")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from legnet_cli.commands.console import counted, list_problems, print_json
+from legnet_cli.commands.console import list_problems, print_json
 from legnet_cli.commands.options import Terminal, command
 from legnet_cli.commands.progress import DownloadBar, ProgressBar
 from legnet_cli.engine.predict import PredictConfig
-from legnet_cli.errors import DataError
+from legnet_cli.errors import DataError, counted
 
 if TYPE_CHECKING:
     from legnet_cli.engine.predict import PredictResult, SearchProgress

@@ -8,10 +8,10 @@ from pathlib import Path
 from legnet_cli.data.builder import is_text
 from legnet_cli.data.checks import check_labels
 from legnet_cli.data.detect import Part, find_parts
-from legnet_cli.data.labels import Dataset, ImageLabels, LabelError, Problem, many
+from legnet_cli.data.labels import Dataset, ImageLabels, LabelError, Problem
 from legnet_cli.data.parts import load_parts, split_rank, summary
 from legnet_cli.data.vector_labels import load_polygons
-from legnet_cli.errors import DataError
+from legnet_cli.errors import DataError, counted
 
 
 def load_dataset(
@@ -78,7 +78,7 @@ def _load_vector(root: Path, format: str, parts: list[Part], class_field: str | 
         if file is None:
             images += [ImageLabels(part.file, path=path, split=part.split) for part in own for path in part.images]
             bare = summary(part.file for part in own)
-            problems.append(Problem(str(root), f"no labels for {many(own, 'image')}, counted as empty: {bare}"))
+            problems.append(Problem(str(root), f"no labels for {counted(len(own), 'image')}, counted as empty: {bare}"))
         elif len(parts) > 1 and not any(part.images for part in own):
             problems.append(Problem(str(file), "there is no image of this name: it is left aside"))
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,11 +36,6 @@ class Problem:
     def __str__(self) -> str:
         # names of files need not be text
         return f"{self.place}: {self.message}".encode("utf-8", "backslashreplace").decode()
-
-
-def many(items: Sized, noun: str) -> str:
-    """How many ``items`` there are, with their ``noun`` in the right number."""
-    return f"{len(items):,} {noun}{'s' * (len(items) != 1)}"
 
 
 def listing(problems: Sequence[Problem], shown: int) -> list[str]:

@@ -11,9 +11,9 @@ from legnet_cli.data.builder import LabelBuilder
 from legnet_cli.data.detect import Part, read_split_lists
 from legnet_cli.data.format import CLASS_LIST, Format
 from legnet_cli.data.images import find_images, image_size
-from legnet_cli.data.labels import Dataset, ImageLabels, Problem, many, strip_image_suffix
+from legnet_cli.data.labels import Dataset, ImageLabels, Problem, strip_image_suffix
 from legnet_cli.data.sniff import FORMATS, sniff_file
-from legnet_cli.errors import DataError
+from legnet_cli.errors import DataError, counted
 
 SPLIT_ORDER = ("train", "val", "trainval", "test", "")
 _SHOWN = 3  # names that a summary of many spells out
@@ -94,7 +94,7 @@ def _load_part(
     if bare:
         what = "counted as empty" if part.labels else "their folder is missing"
         place = str(part.labels or part.images[0])
-        problems.append(Problem(place, f"no labels for {many(bare, 'image')}, {what}: {summary(bare)}"))
+        problems.append(Problem(place, f"no labels for {counted(len(bare), 'image')}, {what}: {summary(bare)}"))
     for stem in sorted({*pairs, *images}):
         for path, file in images.get(stem, [(None, stem)]):
             if (image := _load_image(fmt, pairs.get(stem), path, names, problems)) is not None:
@@ -166,7 +166,7 @@ def _load_coco(parts: list[Part], problems: list[Problem]) -> tuple[list[ImageLa
     for part in parts:
         if part.labels is None:
             files = [(folder / file, file) for folder in part.images for file in find_images(folder)]
-            fault = f"no labels for {many(files, 'image')}, their file is missing"
+            fault = f"no labels for {counted(len(files), 'image')}, their file is missing"
             problems.append(Problem(str(part.images[0]), fault))
             images += [ImageLabels(file=file, path=path, split=part.split) for path, file in files]
             continue
@@ -184,7 +184,7 @@ def _load_coco(parts: list[Part], problems: list[Problem]) -> tuple[list[ImageLa
         listed = {image.path for image in placed}
         rest = [file for folder in part.images for file in find_images(folder) if folder / file not in listed]
         if rest:
-            problems.append(Problem(str(part.labels), f"does not list {many(rest, 'image')}: {summary(rest)}"))
+            problems.append(Problem(str(part.labels), f"does not list {counted(len(rest), 'image')}: {summary(rest)}"))
         images += placed
     return images, list(classes)
 
@@ -210,10 +210,14 @@ def _by_lists(root: Path, images: list[ImageLabels], problems: list[Problem]) ->
         if len(splits) > 1:
             problems.append(Problem(image.stem, f"is listed in {' and '.join(splits)}: it went to {splits[0]}"))
     if rest:
-        problems.append(Problem(str(root), f"left out {many(rest, 'image')}, on no list of a split: {summary(rest)}"))
+        problems.append(
+            Problem(str(root), f"left out {counted(len(rest), 'image')}, on no list of a split: {summary(rest)}")
+        )
     absent = set().union(*lists.values()) - {image.stem for image in images}
     if absent:
-        problems.append(Problem(str(root), f"the lists name {many(absent, 'image')} without a file: {summary(absent)}"))
+        problems.append(
+            Problem(str(root), f"the lists name {counted(len(absent), 'image')} without a file: {summary(absent)}")
+        )
 
 
 def _sized(images: list[ImageLabels], problems: list[Problem]) -> Iterator[ImageLabels]:

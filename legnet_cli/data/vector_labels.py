@@ -25,11 +25,10 @@ from legnet_cli.data.labels import (
     ImageLabels,
     Problem,
     Scalar,
-    many,
     strip_image_suffix,
 )
 from legnet_cli.data.parts import summary
-from legnet_cli.errors import DataError, GeoError
+from legnet_cli.errors import DataError, GeoError, counted
 from legnet_cli.geo.crs import WGS84
 from legnet_cli.geo.georef import Georef, read_georef
 from legnet_cli.geo.polygons import PolygonTable, read_polygons, to_pixels
@@ -132,7 +131,7 @@ def _rows_of_images(
     astray = set(loose) - {row for rows in found for row in rows}
     if astray:
         few = summary(table.ids[row] for row in astray)
-        problems.append(Problem(str(path), f"{many(astray, 'polygon')} on none of the images: features {few}"))
+        problems.append(Problem(str(path), f"{counted(len(astray), 'polygon')} on none of the images: features {few}"))
     return found
 
 

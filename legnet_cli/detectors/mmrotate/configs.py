@@ -101,6 +101,24 @@ def _angle(config: dict[str, Any], model: dict[str, Any]) -> str:
     return str(config.get("angle_version") or search(model) or "oc")
 
 
+def _check_epochs(config: dict[str, Any], kind: str, path: Path) -> None:
+    """Refuse a schedule that counts in iterations or falls otherwise than ours: it would train something else."""
+    runner, policy = config.get("runner") or {}, config.get("lr_config") or {}
+    iterations = "Iter" in str(runner.get("type")) or {"max_iters", "total_iters"} & {*runner, *config}
+    faults = {
+        "counts in iterations: give runner = dict(type='EpochBasedRunner', max_epochs=12), steps in epochs": iterations,
+        "lr_config counts its steps in iterations: give them in epochs, without by_epoch=False": (
+            kind == "step" and not policy.get("by_epoch", True)
+        ),
+        "lr_config warms up by epochs: give warmup_iters, without warmup_by_epoch": policy.get("warmup_by_epoch"),
+        "lr_config: steps go down to a tenth here: leave out gamma": policy.get("gamma", 0.1) != 0.1,
+        "lr_config: the rate goes down to 0 here: leave out min_lr": policy.get("min_lr") or policy.get("min_lr_ratio"),
+    }
+    for fault, found in faults.items():
+        if found:
+            raise ConfigError(f"{path}: {fault}")
+
+
 def _schedule(config: dict[str, Any], path: Path) -> dict[str, Any]:
     policy = config.get("lr_config") or {}
     kinds = {"step": "step", "CosineAnnealing": "cosine", "cosine": "cosine"}
@@ -109,12 +127,15 @@ def _schedule(config: dict[str, Any], path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: lr_config {policy.get('policy')!r}: only step and CosineAnnealing, warmed up linearly"
         )
+    _check_epochs(config, kind, path)
+    epochs = (config.get("runner") or {}).get("max_epochs") or config.get("total_epochs") or 12
     steps = policy.get("step", ())
     clip = (config.get("optimizer_config") or {}).get("grad_clip") or {}
     return {
-        "epochs": (config.get("runner") or {}).get("max_epochs") or config.get("total_epochs") or 12,
+        "epochs": epochs,
         "schedule": kind,
-        "steps": tuple(steps) if isinstance(steps, (list, tuple)) else (steps,),
+        # for mmcv a single number is the distance of the steps
+        "steps": tuple(steps) if isinstance(steps, (list, tuple)) else tuple(range(steps, epochs, steps)),
         "warmup": policy.get("warmup_iters", 0) if policy.get("warmup") else 0,
         "warmup_ratio": policy.get("warmup_ratio", 0.1),
         "clip": float(clip.get("max_norm", 1e9)),

@@ -23,7 +23,7 @@ from legnet_cli.data.labels import Dataset, ImageLabels, Problem
 from legnet_cli.data.sniff import FORMAT_NAMES, FORMATS, VECTOR_SUFFIXES
 from legnet_cli.data.vector_labels import write_polygons
 from legnet_cli.engine.convert.config import ConvertConfig
-from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.errors import ConfigError, DataError, counted
 from legnet_cli.files import atomic_folder, check_output
 
 IMAGES = ("link", "copy", "none")
@@ -213,19 +213,19 @@ def _losses(dataset: Dataset, target: str, dst: Path) -> list[Problem]:
     lost: list[str] = []
     difficult = sum(int((image.difficult != 0).sum()) for image in dataset.images)
     if target == "yolo-obb" and difficult:
-        lost.append(f"that {difficult} objects are difficult")
+        lost.append(f"the difficulty of {counted(difficult, 'object')}")
     if target in ("dota", "yolo-obb") and any(map(any, (image.attributes for image in dataset.images))):
         keys = sorted({key for image in dataset.images for attributes in image.attributes for key in attributes})
         lost.append(f"the attributes {', '.join(keys)}")
     spaced = [name for name in dataset.classes if len(name.split()) > 1]
     if target == "dota" and spaced:
-        lost.append(f"blanks in class names: {', '.join(map(repr, spaced))} have '-' there, as classes.txt tells")
+        lost.append(f"blanks in class names: {', '.join(map(repr, spaced))} get '-', see classes.txt")
     if target == "hrsc":
         bent = sum(int((~_rectangular(image)).sum()) for image in dataset.images)
-        lost += [f"the corners of {bent} objects that are no rectangles"] if bent else []
+        lost += [f"the corners of {counted(bent, 'object')} of another shape than a rectangle"] if bent else []
     empty = sum(not len(image) for image in dataset.images)
     if target in _vector_formats() and empty:
-        lost.append(f"which {empty} images have no objects")
+        lost.append(f"{counted(empty, 'image')} without objects")
     return [Problem(str(dst), f"{target} cannot hold {what}") for what in lost]
 
 

@@ -14,6 +14,7 @@ import shapely
 from legnet_cli.data.labels import Problem
 from legnet_cli.engine.split.jobs import tile_paths
 from legnet_cli.engine.split.plan import Cut, SplitPlan
+from legnet_cli.errors import counted
 
 SHEET = "contact_sheet.png"
 SIZE_EDGES = (0, 8, 16, 32, 64, 128, 256, 512)  # pixels: bins of the square root of an object's area
@@ -73,17 +74,17 @@ def _count(cuts: Sequence[tuple[Sequence[str], Cut]], classes: Sequence[str], so
 def warnings(plan: SplitPlan, src: Path) -> Iterator[Problem]:
     """What the tiles do not hold of the dataset, and why."""
     if plan.homeless:
-        many = f"{plan.homeless} of {plan.objects} objects lie in no tile with 0.7 of their area"
-        yield Problem(str(src), f"{many}: a larger --tile or --overlap, or a further --scale below 1, would hold them")
+        which = f"no tile has 0.7 of the area of {plan.homeless} of {counted(plan.objects, 'object')}"
+        yield Problem(str(src), f"{which}: a larger --tile or --overlap, or a further --scale below 1, would hold them")
     pairs = ((part.image.difficult, cut.found) for part in plan.images for cut in part.cuts)
     rounded = sum(int(((f.difficult == 2) & ~f.cut & (difficult[f.index] != 2)).sum()) for difficult, f in pairs)
     if rounded:
-        many = f"{rounded} objects got difficulty 2 though they lie wholly in their tile"
-        yield Problem(str(src), f"{many}: mmrotate rounds their areas so; --truncated recut marks only what is cut")
+        which = f"{counted(rounded, 'object')} with difficulty 2, though wholly inside of a tile"
+        yield Problem(str(src), f"{which}: mmrotate rounds their areas so; --truncated recut marks only what is cut")
     if plan.between:
-        yield Problem(str(src), f"{plan.between} tiles lie on ground of both training and validation and stay out")
+        yield Problem(str(src), f"left out {counted(plan.between, 'tile')} on ground of both training and validation")
     if plan.background:
-        yield Problem(str(src), f"{plan.background} tiles without objects stay out, as --background says")
+        yield Problem(str(src), f"left out {counted(plan.background, 'tile')} without objects, as --background says")
 
 
 def draw_sheet(folder: Path, plan: SplitPlan, classes: Sequence[str], format: str) -> bool:

@@ -99,6 +99,20 @@ def test_geographic_scene_gives_metres(tmp_path, blobs, write_scene):
     assert fields["azimuth_deg"][0] == pytest.approx(90, abs=1)
 
 
+@pytest.mark.parametrize("left", [190, -170, 179.9987, -180.0013])
+def test_geojson_counts_longitudes_to_180_and_cuts_there(tmp_path, blobs, write_scene, left):
+    image, transform = draw(SHAPE, BOXES, VALUES), Affine(1e-5, 0, left, 0, -1e-5, 52)
+    run(tmp_path, write_scene("a.tif", image, crs="EPSG:4326", transform=transform), "out.geojson")
+    _, shapes, _ = layer(tmp_path / "out.geojson")
+    west, _, east, _ = shapely.total_bounds(shapes)
+    assert -180 <= west <= east <= 180
+    assert not any(part.bounds[2] - part.bounds[0] > 1 for part in shapely.get_parts(shapes))
+    halves = [shape.geom_type for shape in shapes].count("MultiPolygon")
+    assert halves == (1 if 179 < abs(left) < 181 else 0)  # the second box spans the antimeridian there
+    run(tmp_path, str(tmp_path / "a.tif"), "again.geojson", aoi=tmp_path / "out.geojson")  # any area, either convention
+    assert len(layer(tmp_path / "again.geojson")[1]) == len(BOXES)
+
+
 def test_area_searched_is_that_on_the_ellipsoid(tmp_path, blobs, write_scene):
     """A degree is not as long everywhere: the whole globe has 510 million km²."""
     transform = Affine(1, 0, -180, 0, -1, 90)

@@ -3,17 +3,17 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
+import rasterio
+from PIL import Image
+from rasterio.transform import Affine
 
 from legnet_cli.boxes import boxes_to_polygons
-from legnet_cli.commands.console import report_errors
-from legnet_cli.commands.split import split as command
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.labels import LabelError
 from legnet_cli.data.png import TileEncoder
@@ -145,6 +145,42 @@ def test_scenes_without_georeference_are_nothing_to_tell(tmp_path, dota, caplog)
     assert not [problem for problem in result.problems if "georeference" in problem.message]
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("format", ["png", "tif"])
+def test_tiles_are_of_the_picture_as_it_is_shown(tmp_path, suffix, format):
+    pixels = np.kron(np.arange(15, dtype=np.uint8).reshape(3, 5, 1) * [16, 8, 4], np.ones((32, 32, 1))).astype(np.uint8)
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned clockwise
+    sharp = {"jpg": {"quality": 98, "subsampling": 0}, "webp": {"lossless": True}, "tif": {"tiffinfo": {274: 6}}}
+    (tmp_path / "src/images").mkdir(parents=True)
+    (tmp_path / "src/labelTxt").mkdir()
+    picture = Image.fromarray(pixels)
+    path = tmp_path / f"src/images/e.{suffix}"
+    picture.save(path, **({} if suffix == "tif" else {"exif": exif.tobytes()}), **sharp.get(suffix, {}))
+    (tmp_path / "src/labelTxt/e.txt").write_text("10 100 50 100 50 120 10 120 car 0\n")
+    run(tmp_path / "src", tmp_path / "out", format=format)
+    shown = np.rot90(pixels, -1)  # 96 × 160
+    for file in (tmp_path / "out/images").iterdir():
+        _, size, col, row = file.stem.replace("___", "__").split("__")
+        with warnings.catch_warnings(), rasterio.open(file) as tile:
+            found = np.moveaxis(tile.read(), 0, 2)
+        part = shown[int(row) : int(row) + int(size), int(col) : int(col) + int(size)]
+        np.testing.assert_allclose(found[: part.shape[0], : part.shape[1]], part, atol=3)
+    assert (tmp_path / "out/annfiles/e__64__0___96.txt").read_text() == "10.0 4.0 50.0 4.0 50.0 24.0 10.0 24.0 car 0\n"
+
+
+def test_labels_of_the_other_half_of_the_globe(tmp_path, write_scene):
+    transform = Affine(1e-4, 0, 190, 0, -1e-4, 52)
+    scene = write_scene("lon190.tif", np.full((3, 60, 80), 9, np.uint8), crs="EPSG:4326", transform=transform)
+    ring = [[-169.9975 + x * 1e-4, 52 - y * 1e-4] for x, y in ((0, 10), (10, 10), (10, 20), (0, 20), (0, 10))]
+    feature = {"type": "Feature", "properties": {"class": "tank"}}
+    feature["geometry"] = {"type": "Polygon", "coordinates": [ring]}
+    (tmp_path / "l.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    result = run(scene, tmp_path / "out", labels=str(tmp_path / "l.geojson"))
+    assert result.objects == 1
+    assert [part.objects for part in result.splits.values()] == [2]  # in two tiles
+
+
 def test_map_polygons(tmp_path, write_scene):
     scene = write_scene("scene.tif", np.random.default_rng(0).integers(0, 256, (3, 150, 200), dtype=np.uint8))
     square = [
@@ -274,7 +310,7 @@ def test_faulty_labels(tmp_path, dota, line, message):
         (lambda d: _append(d, "1 1 20 20 20 1 1 20 ship 0"), "sides of the quad cross"),
         (lambda d: _append(d, "900 900 920 900 920 920 900 920 ship 0"), "lies outside of its image"),
         (lambda d: _append(d, "1 1 9 1 9 9 1 9 Ship 0"), "did you mean"),
-        (lambda d: _append(d, "-90 -90 150 -90 150 150 -90 150 ship 0"), "lie in no tile with 0.7 of their area"),
+        (lambda d: _append(d, "-90 -90 150 -90 150 150 -90 150 ship 0"), "no tile has 0.7 of the area of"),
     ],
 )
 def test_doubtful_labels_are_told(tmp_path, dota, change, message):
@@ -307,28 +343,6 @@ def _append(dota, line):
 def test_settings_are_checked_first(options, message):
     with pytest.raises(ConfigError, match=message):
         SplitConfig(Path("a"), Path("b"), **options)
-
-
-@pytest.fixture
-def call():
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(report_errors(command))
-    return lambda *args: CliRunner().invoke(app, [str(arg) for arg in args])
-
-
-def test_command(tmp_path, dota, call):
-    options = ["--tile", 64, "--overlap", 16]
-    shown = call(dota, "--out", tmp_path / "a", *options, "--scale", 1, "--scale", 0.5, "--truncated", "recut")
-    assert shown.exit_code == 0, shown.output
-    assert "without objects" in shown.output
-    assert "contact sheet →" in shown.output
-    assert "no labels for 1 image, their folder is missing" in shown.output
-    told = call(dota, "--out", tmp_path / "b", *options, "--json", "-q", "--background", 0)
-    assert json.loads(told.stdout)["splits"]["train"]["empty"] == 0
-    wrong = call(dota, "--out", tmp_path / "b", *options)
-    assert wrong.exit_code == 2
-    assert wrong.output.startswith("error: ")
-    assert "--overwrite" in wrong.output
 
 
 def test_infrared_frames(tmp_path, mmrotate_split):
