@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from copy import copy
@@ -15,7 +14,6 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 from rasterio.windows import Window
@@ -28,7 +26,7 @@ from legnet_cli.geo.stretch import NEUTRAL
 from legnet_cli.tiles import Tile
 
 _ROWS = 256  # read at a time
-_CACHE = 16 << 20  # bytes of decoded blocks for each image that is being read: no row is read twice
+BLOCK_CACHE = 16 << 20  # bytes of decoded blocks for each image that is read from top to bottom: no row is read twice
 _SCANLINES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")  # formats that are decoded from the top
 
 
@@ -42,12 +40,6 @@ def reading_order(path: Path) -> str:
         return "whole"
     with opened(path) as (_, header):
         return "rows" if header.count and header.blocks[0][1] >= header.width else "columns"
-
-
-def bound_block_cache(images: int) -> None:
-    """Limit the memory for decoded blocks to what so many images need that are read from top to bottom at once."""
-    if "GDAL_CACHEMAX" not in os.environ:
-        set_gdal_config("GDAL_CACHEMAX", images * _CACHE)
 
 
 class Rolling:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import re
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,36 +12,23 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.env import get_gdal_config, set_gdal_config
 from rasterio.io import DatasetReader
-from rasterio.session import DummySession
 
-from legnet_cli.errors import ConfigError, DataError, GeoError
+from legnet_cli.errors import ConfigError, GeoError
 from legnet_cli.geo.bands import Bands
-from legnet_cli.geo.gdal import RasterHeader, header_of, open_raster, reading_pixels
+from legnet_cli.geo.gdal import header_of
 from legnet_cli.geo.georef import Georef
-from legnet_cli.geo.inputs import gdal_path, is_local
+from legnet_cli.geo.handles import Handles
+from legnet_cli.geo.inputs import gdal_path
 from legnet_cli.geo.orientation import Window, as_shown, is_transposed, stored_window
 from legnet_cli.geo.stretch import NEUTRAL, Limits, Stretch, to_uint8
 from legnet_cli.tiles import Tile
 
-# GDAL's own bound, 5 % of memory, is per process and often too little or too much
-CACHE_BYTES, MAX_CACHE_BYTES = 256 << 20, 512 << 20
-MIN_CACHE_BYTES = 64 << 20  # for rows of wide blocks: more would hold decoded rows nobody reads again
-WIDE_BLOCK = 4096  # px: from here on a block spans several tiles, and handles should share decoded blocks
 MAX_UPSAMPLING = 16
 SAMPLE_SIDE = 1024  # px of the decimated scene that percentiles are taken from
 SAMPLE_COST = 1 << 24  # px: above it percentiles come from spots, not from reading everything
 _SPOTS, _SPOT = 16, 64  # spots along each side, and the side of one in px
 _MOST_BLOCKS = 256  # under a tile, that are asked for whether they are stored
-_NETWORK = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs)")
-_REMOTE = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no listing of the server's folder for sidecars
-    "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
-    "GDAL_HTTP_MAX_RETRY": 3,
-    "GDAL_HTTP_RETRY_DELAY": 1,
-    "VSI_CACHE": True,
-}
 
 
 class Scene:
@@ -62,7 +46,7 @@ class Scene:
 
     def __init__(self, path: str, bands: tuple[int, ...] | None, stretch: Stretch, gsd: float | None) -> None:
         self.path, self.name = path, scene_name(path)
-        self._source = self._grid = _Handles(path)
+        self._source = self._grid = Handles(path)
         with self._source.borrow() as ds:
             header = header_of(ds)
         self._bands = Bands.choose(header, bands, path)
@@ -78,7 +62,7 @@ class Scene:
         if self._resampled and overviews:
             # pinned, for GDAL's own choice can differ from tile to tile
             level = sum(factor <= min(self.scale_x, self.scale_y) * 1.01 for factor in overviews)
-            self._grid = _Handles(path, f"{level - 1}only" if level else "NONE")
+            self._grid = Handles(path, f"{level - 1}only" if level else "NONE")
         self._limits = self._find_limits(stretch, overviews)
         self.warnings = (*self._bands.warnings, *self.georef.warnings, *_without_crs(self.georef))
 
@@ -219,54 +203,6 @@ class Scene:
         return [np.concatenate(band) for band in zip(*found, strict=True)]
 
 
-class _Handles:
-    """Open datasets of one raster: a dataset serves one thread at a time, so each thread borrows its own."""
-
-    def __init__(self, path: str, overview: str | None = None) -> None:
-        self._path = path
-        self._options = {} if overview is None else {"OVERVIEW_LEVEL": overview}
-        self._env = _REMOTE if _NETWORK.search(path) else {}
-        self._idle: list[DatasetReader] = []
-        self._gate: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        _bound_block_cache(CACHE_BYTES)
-
-    def suit(self, header: RasterHeader) -> None:
-        """Fit the sharing and GDAL's block cache to the raster's blocks."""
-        if header.blocks[0][1] >= WIDE_BLOCK:
-            self._gate = threading.Lock()
-            row_of_tiles = header.width * 1200 * sum(np.dtype(d).itemsize for d in header.dtypes)
-            _bound_block_cache(min(max(row_of_tiles, MIN_CACHE_BYTES), MAX_CACHE_BYTES))
-
-    @contextlib.contextmanager
-    def borrow(self, tile: Tile | None = None) -> Iterator[DatasetReader]:
-        """A dataset to read ``tile`` from; whatever goes wrong meanwhile becomes a DataError that names it."""
-        with self._gate, rasterio.Env(session=DummySession(), **self._env):
-            try:
-                ds = self._idle.pop()
-            except IndexError:
-                ds = self._open()
-            where = "its header"
-            if tile:
-                where = f"rows {tile.row}-{tile.row + tile.height}, columns {tile.col}-{tile.col + tile.width}"
-            try:
-                with reading_pixels(self._path, where):
-                    yield ds
-            finally:
-                self._idle.append(ds)
-
-    def _open(self) -> DatasetReader:
-        if is_local(self._path) and not os.path.exists(self._path):
-            raise DataError(f"{self._path}: no such file: check the path")
-        advice = "check the file"
-        if self._path.lower().endswith(".zip"):
-            advice = f"name the raster inside, such as 'zip://{self._path}!scene.tif'"
-        return open_raster(self._path, advice, **self._options)
-
-    def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
-
-
 def _is_sparse(ds: DatasetReader, bands: Sequence[int], rows: tuple[int, int], cols: tuple[int, int]) -> bool:
     """Whether no block of a GeoTIFF that the window touches is stored; False where that would take long to tell."""
     height, width = ds.block_shapes[0]
@@ -307,11 +243,6 @@ def write_geotiff(path: Path, image: NDArray[np.uint8], gsd: float) -> None:
     size = {"height": height, "width": width, "count": bands, "dtype": image.dtype, "photometric": "rgb"}
     with rasterio.open(path, "w", driver="GTiff", **size, **layout, **place) as file:
         file.write(np.moveaxis(image, 2, 0))
-
-
-def _bound_block_cache(size: int) -> None:
-    if "GDAL_CACHEMAX" not in os.environ and get_gdal_config("GDAL_CACHEMAX") != size:
-        set_gdal_config("GDAL_CACHEMAX", size)
 
 
 def _values(bands: NDArray[Any], usable: NDArray[np.bool_] | None) -> list[NDArray[Any]]:

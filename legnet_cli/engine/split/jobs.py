@@ -19,8 +19,9 @@ from legnet_cli.data.png import TileEncoder
 from legnet_cli.engine.split.cutting import label_text
 from legnet_cli.engine.split.plan import Cut, ImagePlan, SplitPlan
 from legnet_cli.errors import DataError, reading
-from legnet_cli.geo.cuts import RawImage, Rolling, bound_block_cache, reading_order
+from legnet_cli.geo.cuts import BLOCK_CACHE, RawImage, Rolling, reading_order
 from legnet_cli.geo.georef import shown_orientation
+from legnet_cli.geo.handles import bound_block_cache
 from legnet_cli.geo.headers import read_header
 from legnet_cli.geo.orientation import as_shown
 from legnet_cli.geo.raster import Scene
@@ -139,7 +140,7 @@ class Cutter:
         left = min(cut.tile.col for cut in job.cuts)
         right = min(max(cut.tile.col + cut.tile.width for cut in job.cuts), job.plan.size[0])
         with self._source(job) as source:
-            bound_block_cache(self.workers)
+            bound_block_cache(self.workers * BLOCK_CACHE)
             depth = max(cut.tile.height for cut in job.cuts)
             rolling = Rolling(source.read, left, right, job.plan.size[1], depth)
             for cut in job.cuts:
