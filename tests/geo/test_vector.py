@@ -13,7 +13,9 @@ import pytest
 import shapely
 
 from legnet_cli.errors import DataError, DependencyError
-from legnet_cli.geo.vector import SUFFIXES, Layer, check_format, to_geometries, write_layer
+from legnet_cli.geo import features, gdal_vector, geoparquet
+from legnet_cli.geo.rings import to_geometries
+from legnet_cli.geo.vector import SUFFIXES, Layer, check_format, write_layer
 from legnet_cli.installation import install_line
 
 UTM = pyproj.CRS.from_epsg(32633)
@@ -52,11 +54,14 @@ def read(path):
         geo = json.loads(table.schema.metadata[b"geo"])["columns"]["geometry"]
         columns = {name: table[name].to_pylist() for name in table.column_names}
         wkb, crs = np.array(columns.pop("geometry"), object), geo["crs"]
+        boxes = columns.pop("bbox")
+        for geometry, box in zip(shapely.from_wkb(wkb), boxes, strict=True):
+            assert (None if box is None else tuple(box.values())) == (None if geometry is None else geometry.bounds)
     else:
         meta, _, wkb, values = pyogrio.raw.read(path)
         columns = {str(name): value.tolist() for name, value in zip(meta["fields"], values, strict=True)}
         crs = meta["crs"]
-    order = np.argsort(columns["class"]) if columns else []
+    order = np.argsort([value or "" for value in columns["class"]]) if columns else []
     columns = {name: [values[i] for i in order] for name, values in columns.items()}
     return shapely.from_wkb(wkb[order] if len(wkb) else wkb), crs and pyproj.CRS.from_user_input(crs), columns
 
@@ -166,6 +171,101 @@ def test_corners_without_a_place(tmp_path, suffix, caplog):
     assert "2 objects have no place on the map" in caplog.text
 
 
+# ---- by chunks
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    for module in (features, gdal_vector, geoparquet):
+        monkeypatch.setattr(module, "CHUNK", 3)
+
+
+def many(n, crs=UTM):
+    """Squares along a line, in an order that is not that of the line; every fourth one has no class."""
+    order = np.random.default_rng(0).permutation(n)
+    made = layer(*(square(10 * i, 10 * (i % 3), 2) for i in order), crs=crs)
+    names = np.array(["" if i % 4 == 0 else f"object {i:03}" for i in order])
+    return Layer(made.polygons, crs, {"class": names, "number": order, "x": order * 10.0})
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("count", [3, 4, 11])
+def test_many_features_go_by_chunks(tmp_path, suffix, count, small_chunks):
+    expected = many(count, None if suffix == ".geojson" else UTM)
+    write_layer(tmp_path / f"out{suffix}", expected)
+    assert [file.stem for file in tmp_path.iterdir()] == ["out"] * len(list(tmp_path.iterdir()))
+    geometries, _, columns = read(tmp_path / f"out{suffix}")
+    assert sorted(columns["number"]) == list(range(count))
+    by_number = np.argsort(columns["number"])
+    np.testing.assert_allclose([columns["x"][i] for i in by_number], np.arange(count) * 10)
+    assert [columns["class"][i] or "" for i in by_number] == [
+        "" if i % 4 == 0 else f"object {i:03}" for i in range(count)
+    ]
+    centres = shapely.get_coordinates(shapely.centroid(geometries))[by_number]
+    np.testing.assert_allclose(centres, [(10 * i, 10 * (i % 3)) for i in range(count)], atol=1e-6)
+    if suffix in (".geojson", ".gpkg", ".shp"):  # the other two sort
+        _, _, _, raw = pyogrio.raw.read(tmp_path / f"out{suffix}")
+        assert raw[1].tolist() == expected.fields["number"].tolist()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_a_later_chunk_needs_is_known_at_the_first(tmp_path, suffix, small_chunks, caplog):
+    polygons = [square(10 + i, 10, 0.1) for i in range(7)] + [wrapped(square(180, 10, 1)), square(np.nan, 1, 1)]
+    write_layer(tmp_path / f"out{suffix}", layer(*polygons))
+    geometries, _, columns = read(tmp_path / f"out{suffix}")
+    assert columns["class"] == [f"ship é, {i}" for i in range(9)]
+    assert shapely.bounds(geometries)[7].tolist() == [-180, 9, 180, 11]
+    assert geometries[8] is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 objects have no place on the map: written without geometry"
+    ]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_same_bytes_by_chunks(tmp_path, suffix, small_chunks):
+    if suffix == ".geojson":
+        pytest.skip("text")
+    contents = []
+    for folder in ("one", "two"):
+        write_layer(tmp_path / folder / f"out{suffix}", many(50))
+        contents.append({file.name: file.read_bytes() for file in (tmp_path / folder).iterdir()})
+    assert contents[0] == contents[1]
+
+
+def test_file_names_with_quotes(tmp_path):
+    for suffix in (".gpkg", ".fgb", ".shp"):
+        write_layer(tmp_path / f"a\"b'c{suffix}", layer(square(1, 2, 0.1)))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5])
+def test_hilbert_curve_goes_through_all_cells_from_neighbour_to_neighbour(bits):
+    y, x = (axis.ravel() for axis in np.mgrid[: 2**bits, : 2**bits])
+    position = geoparquet.hilbert(x.astype(np.uint64), y.astype(np.uint64), bits)
+    assert sorted(position.tolist()) == list(range(4**bits))
+    order = np.argsort(position)
+    assert set(np.abs(np.diff(x[order])) + np.abs(np.diff(y[order]))) == {1}
+
+
+def test_parquet_is_sorted_by_place(tmp_path, monkeypatch):
+    pq = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(geoparquet, "CHUNK", 25)
+    places = np.random.default_rng(0).random((400, 2)) * 1000
+    names = np.arange(400)
+    write_layer(tmp_path / "out.parquet", Layer(places[:, None] + square(0, 0, 1), UTM, {"number": names}))
+    file = pq.ParquetFile(tmp_path / "out.parquet")
+    assert file.num_row_groups == 16
+    areas = []
+    for group in range(16):
+        box = [column.values() for column in file.read_row_group(group)["bbox"].to_pylist()]
+        x0, y0, x1, y1 = np.array([list(side) for side in box]).T
+        areas.append(np.ptp([x0.min(), x1.max()]) * np.ptp([y0.min(), y1.max()]))
+        found = file.metadata.row_group(group)
+        stats = {found.column(i).path_in_schema: found.column(i).statistics for i in range(found.num_columns)}
+        assert stats["bbox.xmin"].min == x0.min()
+        assert stats["bbox.ymax"].max == y1.max()
+    assert sum(areas) < 2.5 * 1000**2  # 16 row groups of any order would cover 16 times the ground
+
+
 # ---- rings and the antimeridian
 
 
@@ -255,6 +355,7 @@ def test_geoparquet_metadata(tmp_path):
         "encoding": "WKB",
         "geometry_types": ["Polygon"],
         "orientation": "counterclockwise",
+        "covering": {"bbox": {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}},
         "bbox": [9, 9, 11, 11],
     }
 
@@ -311,13 +412,16 @@ FULL_DISK = """
 import resource, signal, sys
 import numpy as np, pyproj
 from legnet_cli.errors import DataError
+from legnet_cli.geo import features, gdal_vector, geoparquet
 from legnet_cli.geo.vector import Layer, write_layer
+for module in (features, gdal_vector, geoparquet):
+    module.CHUNK = int(sys.argv[1])
 n = 300
 corners = np.random.default_rng(0).random((n, 1, 2)) + np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
 layer = Layer(corners, pyproj.CRS.from_epsg(4326), {"class": np.array(["x" * 200] * n)})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-for path in sys.argv[1:]:
+for path in sys.argv[2:]:
     write_layer(path, layer)
     with open(path.replace(".shp", ".dbf"), "rb") as file:
         size = file.seek(0, 2)
@@ -334,10 +438,11 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits file sizes")
-def test_full_disk(tmp_path):
+@pytest.mark.parametrize("chunk", ["1000", "100"])
+def test_full_disk(tmp_path, chunk):
     """The system refuses to let a file grow: at once, in the middle, or only when it is closed."""
     paths = [str(tmp_path / f"out{suffix}") for suffix in (SUFFIXES if HAS_PYARROW else GDAL_SUFFIXES)]
-    code = [sys.executable, "-c", FULL_DISK, *paths]
+    code = [sys.executable, "-c", FULL_DISK, chunk, *paths]
     done = subprocess.run(code, capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
