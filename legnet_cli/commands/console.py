@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import typer
@@ -15,7 +18,7 @@ from legnet_cli.errors import LegnetError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-INTERRUPTED = 130  # the shell's code for Ctrl-C
+INTERRUPTED, TERMINATED = 130, 143  # the shell's codes for Ctrl-C and SIGTERM
 _SHOWN = 20  # problems listed on the terminal
 
 
@@ -35,6 +38,29 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(INTERRUPTED) from None
 
     return run
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as clusters send it."""
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """End with the shell's code on Ctrl-C and SIGTERM, and say that the same command goes on."""
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if main else None
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.secho("interrupted: the same command goes on where it stopped", err=True)
+        raise typer.Exit(TERMINATED if isinstance(error, Terminated) else INTERRUPTED) from None
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def one_line(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from legnet_cli.commands.console import list_problems, print_json
+from legnet_cli.commands.console import counted, list_problems, print_json, resumable
 from legnet_cli.commands.options import Terminal, command
 from legnet_cli.commands.progress import DownloadBar, ProgressBar
 from legnet_cli.engine.predict import PredictConfig
@@ -25,7 +25,8 @@ def _predict(config: PredictConfig, terminal: Terminal) -> None:
     from legnet_cli.engine.process import keep_freed
 
     keep_freed()
-    with ProgressBar("tile", quiet=terminal.quiet) as bar, DownloadBar(quiet=terminal.quiet) as arrived:
+    quiet = terminal.quiet
+    with resumable(), ProgressBar("tile", quiet=quiet) as bar, DownloadBar(quiet=quiet) as arrived:
         result = run(config, lambda state: show_search(bar, state), arrived.show)
     if terminal.json:
         print_json(_as_dict(result))

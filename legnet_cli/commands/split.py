@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
-from legnet_cli.commands.console import INTERRUPTED, list_problems, print_json
+from legnet_cli.commands.console import list_problems, print_json, resumable
 from legnet_cli.commands.options import Terminal, command
 from legnet_cli.commands.progress import ProgressBar
 from legnet_cli.engine.split import SplitConfig
@@ -22,12 +20,8 @@ def _split(config: SplitConfig, terminal: Terminal) -> None:
     """
     from legnet_cli.engine.split import split as run
 
-    try:
-        with ProgressBar("tile", quiet=terminal.quiet) as bar:
-            result = run(config, lambda state: bar.show(state.tiles_done, state.tiles_total))
-    except KeyboardInterrupt:
-        typer.secho("interrupted: the same command goes on where it stopped", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    with resumable(), ProgressBar("tile", quiet=terminal.quiet) as bar:
+        result = run(config, lambda state: bar.show(state.tiles_done, state.tiles_total))
     if not terminal.quiet:
         list_problems([problem for problem in result.problems if problem.left_out], "left out")
         list_problems([problem for problem in result.problems if not problem.left_out], "warning")

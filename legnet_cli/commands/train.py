@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from legnet_cli.commands.console import print_json
+from legnet_cli.commands.console import TERMINATED, print_json
 from legnet_cli.commands.options import Terminal, command
 from legnet_cli.commands.progress import DownloadBar, ProgressBar
 from legnet_cli.engine.train import TrainConfig
@@ -15,8 +15,6 @@ from legnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from legnet_cli.engine.train import Step, TrainResult
-
-STOPPED = 143  # the shell's code for SIGTERM
 
 
 def _train(config: TrainConfig, terminal: Terminal) -> None:
@@ -33,7 +31,7 @@ def _train(config: TrainConfig, terminal: Terminal) -> None:
     if result.rank == 0:  # of several processes one reports
         _report(result, config, terminal)
     if result.stopped == "signal":
-        raise typer.Exit(STOPPED)
+        raise typer.Exit(TERMINATED)
 
 
 def _report(result: TrainResult, config: TrainConfig, terminal: Terminal) -> None:

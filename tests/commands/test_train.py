@@ -10,8 +10,8 @@ import yaml
 from blobs import write_tiles
 from typer.testing import CliRunner
 
-from legnet_cli.commands.console import report_errors
-from legnet_cli.commands.train import STOPPED, train
+from legnet_cli.commands.console import TERMINATED, report_errors
+from legnet_cli.commands.train import train
 
 NANO = "oriented-rcnn/legnet-nano"
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -93,6 +93,6 @@ def test_signal_to_all_processes_saves_and_resumes(tiles, tmp_path):
             rest = process.communicate(timeout=120)[1]
         finally:
             process.kill()
-    assert process.returncode == STOPPED, rest
+    assert process.returncode == TERMINATED, rest
     assert f"legnet train --out {tmp_path / 'run'} --resume goes on" in rest
     assert (tmp_path / "run" / "last.ckpt").exists()

@@ -24,7 +24,7 @@ from legnet_cli.tiles import Tile, TileGrid, choose_tiling
 
 logger = logging.getLogger(__name__)
 
-BLOCK = 64  # tiles in a unit of work: a minute or so on a CPU is what an interruption can cost
+BLOCK = 32  # tiles in a unit of work: half a minute or so on a CPU is what an interruption can cost
 MOST_TILES = 20_000_000  # of one scene: weeks on any machine
 _CELLS = 16  # along each side of a scene, whose ground areas are summed
 

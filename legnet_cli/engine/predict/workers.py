@@ -148,7 +148,7 @@ class Processes:
         places = context.Queue()
         for device in self._devices:
             places.put(device)
-        threads = max(1, processors() // len(self._devices))
+        threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, processors() // len(self._devices)))
         given = (self._config, places, threads)
         return ProcessPoolExecutor(len(self._devices), context, initializer=_start, initargs=given)
 

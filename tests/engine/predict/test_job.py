@@ -12,12 +12,14 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pytest
+import torch
 from blobs import BlobDetector, draw
 
 from legnet_cli.engine.predict import PredictConfig, predict
 from legnet_cli.engine.predict import plan as planning
 from legnet_cli.engine.predict.job import Job, job_folder
-from legnet_cli.engine.predict.plan import scene_names
+from legnet_cli.engine.predict.plan import plan_scene, scene_names
+from legnet_cli.engine.predict.search import search_block, search_by_crew
 from legnet_cli.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[3]
@@ -223,24 +225,113 @@ COMMAND = (sys.executable, "-m", "legnet_cli", "predict", "--device", "cpu", "--
 
 def start(scenes, out, *more):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*COMMAND, *scenes, "--out", str(out), "--score", "0.05", *more], env=environment)
+    command = [*COMMAND, *scenes, "--out", str(out), "--score", "0.05", *more]
+    return subprocess.Popen(command, env=environment, start_new_session=True)
+
+
+def wait_for_a_part(process, folder):
+    def count():
+        return len(list(folder.glob("parts/*/*.npz")))
+
+    before = count()
+    while process.poll() is None and count() == before:
+        time.sleep(0.01)
+
+
+def has_group(process):
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def noise(write_scene):
+    return write_scene("noise.tif", np.random.default_rng(0).integers(0, 255, (3, 640, 1280), np.uint8))
+
+
+def check_kill(tmp_path, noise, sent, code, *more):
+    """Kill a search by two workers once it has found something; repeated, it gives the bytes of one that was not."""
+    folder = tmp_path / ".two.csv.legnet-job"
+    process = start([noise], tmp_path / "two.csv", "--workers", "2", *more)
+    wait_for_a_part(process, folder)
+    process.send_signal(sent)
+    assert process.wait() == code
+    assert any(folder.glob("parts/*/*.npz"))
+    end = time.monotonic() + 60
+    while has_group(process) and time.monotonic() < end:  # no worker outlives its parent
+        time.sleep(0.05)
+    assert not has_group(process)
+
+
+def check_same(tmp_path, noise):
+    torch.set_num_threads(1)
+    config = PredictConfig(noise, tmp_path / "one.csv", tile=64, overlap=0, score=0.05, device="cpu")
+    predict(config)
+    assert start([noise], tmp_path / "two.csv").wait() == 0
+    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert hidden(tmp_path) == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such signals")
-def test_workers_and_kills_change_no_byte(tmp_path, write_scene):
-    noise = np.random.default_rng(0).integers(0, 255, (3, 640, 1280), np.uint8)
-    scene = write_scene("noise.tif", noise)
-    assert start([scene], tmp_path / "one.csv").wait() == 0
-    parts = tmp_path / ".two.csv.legnet-job" / "parts"
-    process = start([scene], tmp_path / "two.csv", "--workers", "2")
-    while process.poll() is None and not any(parts.glob("*/*.npz")):
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert any(parts.glob("*/*.npz"))
-    assert start([scene], tmp_path / "two.csv", "--workers", "2").wait() == 0
+def test_a_kill_of_workers_changes_no_byte(tmp_path, noise, monkeypatch):
+    monkeypatch.undo()  # blocks as large as in the processes
+    check_kill(tmp_path, noise, signal.SIGKILL, -signal.SIGKILL)
+    check_same(tmp_path, noise)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="has no such signals")
+def test_kills_at_any_moment_change_no_byte(tmp_path, noise, monkeypatch):
+    monkeypatch.undo()
+    for sent, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        check_kill(tmp_path, noise, sent, code)
+    check_same(tmp_path, noise)
+
+
+class Careless:
+    """A crew that loses every block 1 once, with all that is under way, and one block always."""
+
+    def __init__(self, detector, config, curse):
+        self.detector, self.config, self.curse, self.lost, self.capacity = detector, config, curse, [], 4
+
+    def submit(self, plan, block):
+        return (plan.name, block, plan, len(self.lost))
+
+    def wait(self, handles):
+        name, block, plan, _ = handles[0]
+        if (name, block) == self.curse or (block == 1 and (name, block) not in self.lost):
+            self.lost.append((name, block))
+            return [(handle, None) for handle in handles]
+        return [(handles[0], search_block(plan, block, self.config, self.detector))]
+
+
+@pytest.mark.parametrize("curse", [None, ("b.tif", 2)])
+def test_lost_workers_cost_a_second_search_and_a_cursed_block_its_scene(tmp_path, scenes, curse):
+    detector = BlobDetector()
+    config = PredictConfig(tuple(scenes), tmp_path / "o.gpkg")
+    plans = [plan_scene(path, Path(path).name, config, detector.card, None) for path in scenes]
+    job = Job(tmp_path / "job", {})
+
+    crew = Careless(detector, config, curse)
+    units = [(plan, block) for plan in plans for block in range(plan.blocks)]
+    with job.open(plans, fresh=False):
+        ended = list(search_by_crew(units, job, crew))
+    failed = [done for done in ended if done.error]
+    assert [done.plan.name for done in failed] == ([] if curse is None else ["b.tif"])
+    good = [plan for plan in plans if curse is None or plan.name != "b.tif"]
+    assert all(job.has(plan, block) for plan in good for block in range(plan.blocks))
+    if curse:
+        assert "lost 3 times" in failed[0].error
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_finds_the_same(tmp_path, noise):
+    pytest.importorskip("ray")
+    assert start([noise], tmp_path / "one.csv").wait() == 0
+    assert start([noise], tmp_path / "two.csv", "--cluster", "local", "--workers", "2").wait() == 0
     assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
-    assert hidden(tmp_path) == []
 
 
 def test_a_job_without_parts_counts_as_empty(tmp_path):
