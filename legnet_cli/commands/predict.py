@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from legnet_cli.commands.console import counted, list_problems, print_json, resumable
+from legnet_cli.commands.console import list_problems, print_json, resumable
 from legnet_cli.commands.options import Terminal, command
 from legnet_cli.commands.progress import DownloadBar, ProgressBar
 from legnet_cli.engine.predict import PredictConfig
