@@ -248,7 +248,7 @@ def has_group(process):
 
 @pytest.fixture
 def noise(write_scene):
-    return write_scene("noise.tif", np.random.default_rng(0).integers(0, 255, (3, 640, 1280), np.uint8))
+    return write_scene("noise.tif", np.random.default_rng(0).integers(0, 255, (3, 384, 1024), np.uint8))
 
 
 def check_kill(tmp_path, noise, sent, code, *more):
