@@ -142,7 +142,7 @@ def _points(item: _Item, builder: LabelBuilder) -> Array:
     if not isinstance(bounds, list) or not bounds:
         raise ValueError("neither segmentation nor bbox")
     if len(bounds) == 5:
-        raise ValueError("a bbox of 5 numbers says too little about its angle: give the corners as segmentation")
+        raise ValueError("a bbox of 5 numbers is ambiguous in its angle: give the corners as segmentation")
     if len(bounds) != 4:
         raise ValueError(f"a bbox of {len(bounds)} numbers in place of 4")
     x, y, width, height = _numbers(bounds)

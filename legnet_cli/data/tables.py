@@ -109,7 +109,7 @@ def check_task1(images: Sequence[str], classes: Sequence[str]) -> None:
         seen.add(name)
     for name in classes:
         if set(name) & set('/\\:*?"<>|\n'):
-            raise ConfigError(f"class name {name!r} is no file name, which DOTA's text needs: write .csv instead")
+            raise ConfigError(f"class name {name!r} cannot be a file name, as DOTA text needs: write .csv instead")
 
 
 def write_task1(path: PathLike, images: Sequence[ImageDetections], classes: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ _PIXELS = "the coordinates are too large for fractions of the image: they are ta
 def parse(data: bytes, labels: LabelBuilder) -> None:
     """Add the objects of one YOLO-OBB text file to ``labels``, whose image size must be known."""
     if labels.size is None:
-        raise DataError("has no image beside it: fractions of its size mean nothing without")
+        raise DataError("has no image beside it: its fractions of the image size cannot be read")
     rows = [(number, row) for number, line in enumerate(text_lines(data), 1) if (row := words(line))]
     in_pixels = _in_pixels([row for _, row in rows])
     if in_pixels and not any(problem.message == _PIXELS for problem in labels.problems):

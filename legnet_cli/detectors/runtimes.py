@@ -71,7 +71,7 @@ class ExportedModel:
             high, wide = self.facts.size
             raise DataError(
                 f"the weights take images of {wide} × {high} pixels, not {width} × {height}: "
-                f"give --tile {min(self.facts.size)}, or export without --size"
+                f"give --tile {min(self.facts.size)}, or export without --tile"
             )
         whole = (height, width) == self.facts.size
         image = image if whole else filled(image, self.facts.size)
@@ -126,9 +126,7 @@ def open_exported(
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     reason = " ".join(str(error).split())[:200]
-    return CheckpointError(
-        f"{path}: is damaged or of no kind that can be run here: delete it and export it again ({reason})"
-    )
+    return CheckpointError(f"{path}: is damaged or of an unknown kind: delete it and export it again ({reason})")
 
 
 def onnx_providers(device: torch.device, chosen: bool) -> tuple[list[Any], torch.device]:

@@ -88,7 +88,7 @@ def reading_pixels(path: str, what: str) -> Iterator[None]:
         yield
     except READ_ERRORS as error:
         fault = f"{path}: cannot read {what} ({_fault(error, path)})"
-        raise DataError(f"{fault}: the file is damaged or cut short, fetch it anew") from error
+        raise DataError(f"{fault}: the file is damaged or cut short, fetch it again") from error
 
 
 def _fault(error: Exception, path: str) -> str:

@@ -165,7 +165,7 @@ class Scene:
         if gsd is None:
             return size
         if not 0 < gsd < math.inf:
-            raise ConfigError(f"a ground sampling distance of {gsd} m makes no sense: give --gsd above 0")
+            raise ConfigError(f"a ground sampling distance of {gsd} m is out of range: must be positive")
         own = self.georef.gsd
         if own is None:
             raise GeoError(f"{self.path}: its ground sampling distance is unknown: leave out --gsd")

@@ -298,7 +298,7 @@ def test_a_file_that_fails_midway_names_the_place(write_scene):
     with Scene.open(path) as scene:
         assert scene.read(Tile(0, 0, 100, 100))[1].all()
         with pytest.raises(
-            DataError, match=r"a\.tif: cannot read rows 300-400, columns 10-110 .*fetch it anew"
+            DataError, match=r"a\.tif: cannot read rows 300-400, columns 10-110 .*fetch it again"
         ) as caught:
             scene.read(Tile(300, 10, 100, 100))
         assert "\n" not in str(caught.value)

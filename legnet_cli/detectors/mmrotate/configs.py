@@ -86,7 +86,7 @@ def _pipeline(config: dict[str, Any]) -> list[dict[str, Any]]:
 def _check_normalisation(pipeline: list[dict[str, Any]], path: Path) -> None:
     for step in pipeline:
         if step["type"] == "Normalize" and (list(step["mean"]), list(step["std"])) != (list(MEAN), list(STD)):
-            raise ConfigError(f"{path}: normalises by other values than ImageNet's, which weights here are bound to")
+            raise ConfigError(f"{path}: normalises by other values than ImageNet's, which the weights need")
 
 
 def _angle(config: dict[str, Any], model: dict[str, Any]) -> str:

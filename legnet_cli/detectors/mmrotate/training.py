@@ -125,5 +125,5 @@ class TrainableDetector(nn.Module):
             shown = ", ".join(wrong[:3]) + (", …" if len(wrong) > 3 else "")
             raise CheckpointError(f"{source}: {len(wrong)} tensors are missing or of another shape ({shown})")
         if anew:
-            logger.warning("%s: its head is for other classes and starts anew (%s)", source, ", ".join(anew))
+            logger.warning("%s: head re-initialised: the class count differs (%s)", source, ", ".join(anew))
         self.detector.load_state_dict({name: state[name] for name in own if name not in anew}, strict=False)

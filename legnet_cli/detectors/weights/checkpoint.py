@@ -194,7 +194,7 @@ def infer_recipe(state: State, path: str | Path) -> tuple[Recipe, int]:
             if detector == "oriented-rcnn" and regression == 4 * anchors:
                 detector = "rotated-faster-rcnn"
             return get_recipe(f"{detector}/{backbone.name}"), state[tensor].shape[0] - extra
-    raise CheckpointError(f"{path}: its detection head is of no known recipe: `legnet models` lists those")
+    raise CheckpointError(f"{path}: unknown detection head: `legnet models` lists those")
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
@@ -243,7 +243,7 @@ def _file_kind(path: Path) -> str:
     if head.startswith((b"PK\x03\x04", b"\x80")):  # torch.save, new and old
         return "pickle"
     hint = "a web page or a Git LFS pointer? Download the file itself" if head.isascii() else "download it again"
-    raise CheckpointError(f"{path}: is no weight file (.pth or .safetensors): {hint}")
+    raise CheckpointError(f"{path}: not a weight file (.pth or .safetensors): {hint}")
 
 
 def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
@@ -264,7 +264,9 @@ def _read_pickle(path: Path) -> tuple[State, dict[str, Any]]:
         if refused:
             advice = "loading it would run code: ask for a file that holds only tensors"
             raise CheckpointError(f"{path}: refused, it needs {refused[1]}: {advice}") from None
-        raise CheckpointError(f"{path}: is damaged, truncated or no PyTorch weight file: download it again") from None
+        raise CheckpointError(
+            f"{path}: is damaged, truncated or not a PyTorch weight file: download it again"
+        ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state dict")
     inner = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), dict)), content)
@@ -322,5 +324,5 @@ def _known_classes(meta: Mapping[str, Any], count: int, path: Path) -> tuple[str
         return tuple(str(name) for name in names)
     dataset = next((d for d in DATASETS.values() if len(d.classes) == count > 1), None)
     source = f"those of {dataset.title}, which has as many" if dataset else "numbers"
-    logger.warning("%s names none of its %d classes: taking %s", path.name, count, source)
+    logger.warning("%s has no class names for its %d classes; using %s", path.name, count, source)
     return dataset.classes if dataset else tuple(f"class_{i}" for i in range(count))

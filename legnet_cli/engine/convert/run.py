@@ -132,7 +132,7 @@ def _check_places(config: ConvertConfig, target: str) -> None:
     if target in _vector_formats():
         check_output(config.dst, overwrite=config.overwrite, suffixes=VECTOR_SUFFIXES)
         if src == dst:
-            raise ConfigError(f"{config.dst}: is what is to be converted: choose another name")
+            raise ConfigError(f"{config.dst}: is the input itself: choose another name")
         return
     if src == dst or dst in src.parents or src in dst.parents:
         raise ConfigError(f"{config.dst}: must be apart from {config.src}: choose a folder beside it")
@@ -140,7 +140,9 @@ def _check_places(config: ConvertConfig, target: str) -> None:
         if not config.overwrite:
             raise ConfigError(f"{config.dst}: exists already: choose another name or add --overwrite")
         if not (config.dst / RECORD).is_file():
-            raise ConfigError(f"{config.dst}: was not made by legnet convert, so it stays: choose another name")
+            raise ConfigError(
+                f"{config.dst}: not an output of legnet convert: --overwrite will not replace it: choose another name"
+            )
     elif config.dst.exists() and not config.dst.is_dir():
         raise ConfigError(f"{config.dst}: is a file: choose another name")
 

@@ -129,7 +129,7 @@ def _find(path: Path, name: str, truth: EvalSet) -> tuple[int, TileName]:
     if found is None:
         listed = ", ".join(truth.names[:3]) + (", …" if len(truth.names) > 3 else "")
         raise DataError(
-            f"{path}: predicts on image {name!r}, which the ground truth {truth.source} lacks (it has {listed}): "
+            f"{path}: predicts on image {name!r}, which is not in the ground truth {truth.source} (it has {listed}): "
             "rename it, or choose another --split"
         )
     return found
@@ -215,7 +215,7 @@ def _boxes(polygons: Sequence[Array]) -> Array:
 def _column(path: Path, table: PolygonTable, name: str) -> list[Any]:
     field = next((key for key in table.fields if key.lower() == name), None)
     if field is None:
-        raise DataError(f"{path}: lacks the column {name!r}: give a layer of detections, as legnet predict writes it")
+        raise DataError(f"{path}: has no column {name!r}: give a layer of detections, as legnet predict writes it")
     return table.fields[field]
 
 

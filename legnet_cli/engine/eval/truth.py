@@ -129,7 +129,7 @@ def load_truth(source: Source) -> EvalSet:
 def _checked(found: EvalSet) -> EvalSet:
     if found.truths.ignored.all():
         kind = "object" if len(found.truths) == 0 else "object that is not difficult"
-        raise DataError(f"{found.source}: holds no {kind} to measure by: give labelled data (see --split)")
+        raise DataError(f"{found.source}: has no {kind} to evaluate: give labelled data (see --split)")
     return found
 
 

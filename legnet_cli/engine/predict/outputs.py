@@ -79,11 +79,9 @@ def check_scenes(scenes: Sequence[tuple[str, Georef]], classes: Sequence[str], o
     bare = [name for name, georef in scenes if georef.crs is None]
     elsewhere = [name for name, georef in scenes if georef.crs is not None and not georef.has_lonlat]
     if elsewhere and out.suffix.lower() == ".geojson":
-        raise GeoError(
-            f"{elsewhere[0]}: its reference system does not lead to WGS 84, which GeoJSON is in: write .gpkg"
-        )
+        raise GeoError(f"{elsewhere[0]}: cannot be converted to WGS 84, as GeoJSON needs: write .gpkg")
     if bare and crs != SOURCE_CRS:
-        raise GeoError(f"{bare[0]}: has no reference system, so none leads to --crs {crs}: leave --crs out")
+        raise GeoError(f"{bare[0]}: has no reference system to convert to --crs {crs}: leave --crs out")
     if bare and len(bare) < len(scenes):
         raise GeoError(f"{bare[0]}: has no reference system as other scenes have: write .csv, or search it by itself")
 

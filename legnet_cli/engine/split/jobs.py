@@ -83,7 +83,7 @@ def _read_jpeg(path: Path) -> NDArray[np.uint8] | None:
     (width, height), _ = read_header(path)
     if width * height > _WHOLE:
         return None
-    with reading(path, "the file is damaged or cut short, fetch it anew"), Image.open(path) as image:
+    with reading(path, "the file is damaged or cut short, fetch it again"), Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))
     return np.moveaxis(as_shown(np.moveaxis(pixels, 2, 0), shown_orientation(path)), 0, 2)
 

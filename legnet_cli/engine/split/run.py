@@ -140,7 +140,9 @@ def _check_places(config: SplitConfig) -> None:
         if not config.overwrite:
             raise ConfigError(f"{config.out}: exists already: choose another name or add --overwrite")
         if not (out / RECORD).is_file():
-            raise ConfigError(f"{config.out}: was not made by legnet split, so it stays: choose another name")
+            raise ConfigError(
+                f"{config.out}: not an output of legnet split: --overwrite will not replace it: choose another name"
+            )
 
 
 def _settings(config: SplitConfig) -> dict[str, object]:

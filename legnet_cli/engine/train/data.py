@@ -102,14 +102,16 @@ def load_train_data(
     part = dataset.split(chosen)
     missing = [image.file for image in part.images if image.path is None]
     if missing:
-        raise DataError(f"{root}: {len(missing)} images are missing, such as {missing[0]}: add them or their labels go")
+        raise DataError(
+            f"{root}: {len(missing)} images are missing, such as {missing[0]}: add them, or remove their labels"
+        )
     names = tuple(classes) or dataset.classes
     if not names:
         raise DataError(f"{root}: holds no object: check its labels, or name their folder with --labels")
     counts = Counter(name for image in part.images for name in image.names)
     for name in counts:
         if name not in names:
-            raise DataError(f"{root}: labels of {unknown_class(name, names)}; mend --classes or the labels")
+            raise DataError(f"{root}: labels of {unknown_class(name, names)}; change --classes or the labels")
     if not counts:
         raise DataError(f"{root}: no object in its {len(part.images)} training images: check labels and --split")
     large = [image for image in part.images if image.size is not None and max(image.size) > LARGEST]

@@ -41,13 +41,13 @@ def read_settings(config: TrainConfig) -> tuple[TrainConfig, TrainPlan]:
         raise DataError(f"{path}: there is no run to resume: start it without --resume") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: cannot be read ({reason}): start the run anew without --resume") from None
+        raise DataError(f"{path}: cannot be read ({reason}): start again without --resume") from None
     fresh = TrainConfig(out=config.out, resume=True)
     for field in fields(TrainConfig):
         mine, default, theirs = (getattr(c, field.name) for c in (config, fresh, old))
         if field.name not in (*_FREE, "epochs") and mine != default and mine != theirs:
             raise ConfigError(
-                f"--{field.name} {mine}: the run in {config.out} has {theirs}: leave it out, or start anew"
+                f"--{field.name} {mine}: the run in {config.out} has {theirs}: leave it out, or start again"
             )
     old = replace(old, **{name: getattr(config, name) for name in _FREE})
     return (old, plan) if config.epochs is None else (replace(old, epochs=config.epochs), _extended(plan, config))

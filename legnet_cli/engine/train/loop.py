@@ -156,7 +156,7 @@ class Loop:
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(
-                f"{path}: does not fit {path.parent} ({reason}): start anew without --resume"
+                f"{path}: does not fit {path.parent} ({reason}): start again without --resume"
             ) from None
 
     @property

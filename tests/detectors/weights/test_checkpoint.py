@@ -130,7 +130,7 @@ def test_the_dataset_sets_the_tiles(tmp_path: Path) -> None:
 
 def test_guessed_class_names_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     read_checkpoint(save(oriented_rcnn(classes=20), tmp_path / "w.pth"))
-    assert "w.pth names none of its 20 classes: taking those of DIOR-R" in caplog.text
+    assert "w.pth has no class names for its 20 classes; using those of DIOR-R" in caplog.text
 
 
 def test_meta_of_mmcv_loads(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_damaged_files(tmp_path: Path, suffix: str, harm: Any) -> None:
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-        (bytes(range(200, 256)), "is no weight file"),
+        (bytes(range(200, 256)), "not a weight file"),
         (pickle.dumps([1, 2]), "damaged, truncated or no PyTorch"),
     ],
 )
@@ -227,7 +227,7 @@ def test_files_of_another_kind(tmp_path: Path, content: bytes, message: str) -> 
 def test_a_zip_of_something_else(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w.pth", "w") as file:
         file.writestr("a.txt", "hello")
-    with pytest.raises(CheckpointError, match="no PyTorch weight file"):
+    with pytest.raises(CheckpointError, match="not a PyTorch weight file"):
         read_checkpoint(tmp_path / "w.pth")
 
 

@@ -204,7 +204,7 @@ def test_existing_outputs(tmp_path, dota):
     assert not (out / "data.yaml").exists()
     same(load_dataset(dota), load_dataset(out))
     (out / "convert.json").unlink()
-    with pytest.raises(ConfigError, match="was not made by legnet convert"):
+    with pytest.raises(ConfigError, match="not an output of legnet convert"):
         run(dota, out, to_format="dota", overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dota", "out"]
 

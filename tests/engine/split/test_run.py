@@ -261,7 +261,7 @@ def test_overwrite(tmp_path, dota):
     run(dota, tmp_path / "fresh", overlap=0)
     assert files(out) == files(tmp_path / "fresh")
     (out / "split.json").unlink()
-    with pytest.raises(ConfigError, match="was not made by legnet split"):
+    with pytest.raises(ConfigError, match="not an output of legnet split"):
         run(dota, out, overwrite=True)
     with pytest.raises(ConfigError, match="must be apart"):
         run(dota, dota / "tiles")

@@ -286,7 +286,7 @@ def test_train__starts_from_weights_with_other_classes(config, tmp_path, caplog)
             config, data=other, out=tmp_path / "next", weights=str(config.out / "best.safetensors"), lr=1e-12, epochs=1
         )
     )
-    assert "starts anew (roi_head.bbox_head.fc_cls.weight" in caplog.text
+    assert "the class count differs (roi_head.bbox_head.fc_cls.weight" in caplog.text
     old, new = (read_checkpoint(run / "last.safetensors").state for run in (config.out, tmp_path / "next"))
     assert torch.allclose(
         old["backbone.Stem.LoG.conv_init.weight"], new["backbone.Stem.LoG.conv_init.weight"], atol=1e-6
