@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
+import re
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from legnet_cli.errors import ConfigError, DataError
 
 PathLike = str | os.PathLike[str]
+
+_SCRATCH = re.compile(r"\.legnet-(?P<use>new|old)-(?P<host>.+)-(?P<pid>\d+)-[^-]+")
 
 
 def is_folder_output(path: PathLike) -> bool:
@@ -102,6 +107,8 @@ def atomic_folder(path: PathLike) -> Iterator[Path]:
 def replace_folder(new: Path, target: Path) -> None:
     """Move the folder ``new`` to ``target``, on the same disk; what is there is removed once that has worked.
 
+    After a crash in between, the next output written beside ``target`` moves the old folder back.
+
     Raises:
         DataError: it cannot be moved; the old folder is as it was.
     """
@@ -109,7 +116,7 @@ def replace_folder(new: Path, target: Path) -> None:
         if not target.exists():
             os.replace(new, target)
             return
-        aside = Path(tempfile.mkdtemp(prefix=".legnet-", dir=target.parent))
+        aside = _make_scratch(target.parent, "old")
         try:
             os.replace(target, aside / target.name)
             os.replace(new, target)
@@ -145,11 +152,48 @@ def _scratch(target: Path) -> Iterator[Path]:
     """A path of the target's name in a hidden folder beside it, which is removed in the end."""
     with writable(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".legnet-", dir=target.parent))
+        folder = _make_scratch(target.parent, "new")
         try:
             yield folder / target.name
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_scratch(place: Path, use: str) -> Path:
+    """A hidden folder in ``place`` named after its process: for a ``new`` output, or an ``old`` one put aside."""
+    _sweep(place.resolve())
+    return Path(tempfile.mkdtemp(prefix=f".legnet-{use}-{_host()}-{os.getpid()}-", dir=place))
+
+
+@functools.cache
+def _sweep(place: Path) -> None:
+    """Remove what killed processes of this machine left in ``place``; an old output goes back to its name."""
+    for folder in place.glob(".legnet-*"):
+        made = _SCRATCH.fullmatch(folder.name)
+        if made is None or made["host"] != _host() or _is_alive(int(made["pid"])):
+            continue
+        with suppress(OSError):  # another process sweeps too
+            for old in folder.iterdir() if made["use"] == "old" else ():
+                if not (place / old.name).exists():
+                    os.replace(old, place / old.name)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _host() -> str:
+    return re.sub(r"[^\w.-]", "_", socket.gethostname())
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process of this machine runs; on Windows, where asking would end it, always."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True
 
 
 @contextmanager

@@ -1,4 +1,8 @@
 import os
+import signal
+import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -185,3 +189,45 @@ def test_folder_that_cannot_be_moved_stays(tmp_path, monkeypatch, failing):
     with pytest.raises(DataError, match=r"out: cannot be written \(Permission denied\)"):
         replace_folder(new, target)
     assert sorted(tmp_path.rglob("*")) == [new, new / "fresh", target, target / "old"]
+
+
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+INTERRUPTED = {
+    "writing": f"with atomic_path(place / 'out') as scratch: scratch.write_text('half'); {KILL}",
+    # between the two renames: the old folder is aside, the new one not yet in its place
+    "replacing": "real, moves = os.replace, []\n"
+    f"def stop(*names): moves.append(names); {KILL} if len(moves) == 2 else real(*names)\n"
+    "os.replace = stop\n"
+    "with atomic_folder(place / 'out') as scratch: (scratch / 'new').touch()",
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such signals")
+@pytest.mark.parametrize("when", INTERRUPTED)
+def test_what_a_killed_process_left_goes_with_the_next_output(tmp_path, when):
+    target = _folder(tmp_path / "out", "old")
+    code = "import os, signal, pathlib\nfrom legnet_cli.files import atomic_folder, atomic_path\n"
+    code += f"place = pathlib.Path({str(tmp_path)!r})\n" + INTERRUPTED[when]
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert any(path.name.startswith(".legnet-") for path in tmp_path.iterdir())
+    with atomic_path(tmp_path / "other") as scratch:
+        scratch.touch()
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "other", target]
+    assert [path.name for path in target.iterdir()] == ["old"]
+
+
+def test_what_others_are_writing_stays(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    names = [
+        f".legnet-new-{socket.gethostname()}-{os.getpid()}-abc",
+        f".legnet-new-another-{gone.pid}-abc",
+        f".legnet-{gone.pid}.unfinished",
+        ".out.legnet-job",
+        ".legnet-abc",
+    ]
+    for name in names:
+        (tmp_path / name).mkdir()
+    with atomic_path(tmp_path / "out") as scratch:
+        scratch.touch()
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "out"}
