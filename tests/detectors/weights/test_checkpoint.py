@@ -214,7 +214,7 @@ def test_damaged_files(tmp_path: Path, suffix: str, harm: Any) -> None:
         (b"<!DOCTYPE html><html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         (bytes(range(200, 256)), "not a weight file"),
-        (pickle.dumps([1, 2]), "damaged, truncated or no PyTorch"),
+        (pickle.dumps([1, 2]), "damaged, truncated or not a PyTorch"),
     ],
 )
 def test_files_of_another_kind(tmp_path: Path, content: bytes, message: str) -> None:
