@@ -251,7 +251,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         (tensors({"Stem.proj.weight": (48, 3, 4, 4)}, "backbone."), "no LEGNet or UnravelNet of a known size"),
         (
             tensors(LEGNET_TINY, "backbone.") | tensors({"bbox_head.retina_cls.weight": (9, 8, 3, 3)}),
-            "detection head is of no known recipe",
+            "unknown detection head",
         ),
         (
             oriented_rcnn() | {f"backbone.{LFEA}".replace("conv2d", "block"): torch.ones(32, 32, 3, 3)},
