@@ -61,6 +61,37 @@ def check_output(
         raise DataError(f"{path}: cannot write in {place} ({error.strerror}): choose another folder") from error
 
 
+def check_folder(path: Path, *, source: Path, record: str, overwrite: bool) -> None:
+    """Refuse a folder that is to be made from ``source`` but must not take its place; creates nothing.
+
+    Args:
+        path: the folder.
+        source: what it is made from.
+        record: name of the file in it that marks it as an output, which may be replaced; the verb's, and a suffix.
+        overwrite: replace such an output.
+
+    Raises:
+        ConfigError: one of both lies in the other, or there is something that must stay.
+        DataError: the place cannot be written.
+    """
+    try:
+        one, other = source.resolve(), path.resolve()
+        if one == other or other in one.parents or one in other.parents:
+            raise ConfigError(f"{path}: must be apart from {source}: choose a folder beside it")
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"{path}: is a file: choose another name")
+        if path.is_dir() and any(path.iterdir()):
+            if not overwrite:
+                raise ConfigError(f"{path}: exists already: choose another name or add --overwrite")
+            if not (path / record).is_file():
+                verb = Path(record).stem
+                raise ConfigError(
+                    f"{path}: not an output of legnet {verb}: --overwrite will not replace it: choose another name"
+                )
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}): choose another name") from error
+
+
 @contextmanager
 def atomic_path(path: PathLike) -> Iterator[Path]:
     """A path to write to that takes the place of ``path`` when the ``with`` body ends without an error.

@@ -3,11 +3,12 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 
-from legnet_cli.errors import ConfigError, DataError
-from legnet_cli.files import atomic_folder, atomic_path, check_output, is_folder_output, replace_folder
+from legnet_cli.errors import ConfigError, DataError, LegnetError
+from legnet_cli.files import atomic_folder, atomic_path, check_folder, check_output, is_folder_output, replace_folder
 
 SUFFIXES = (".geojson", ".csv")
 
@@ -65,6 +66,33 @@ def test_check_output_in_a_read_only_folder(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(DataError, match="Permission denied"):
         check_output(tmp_path / "a.csv", overwrite=False, suffixes=SUFFIXES)
+
+
+@pytest.mark.parametrize(
+    ("out", "overwrite", "message"),
+    [
+        ("src", True, "must be apart from"),
+        ("src/deep/inside", True, "must be apart from"),
+        (".", True, "must be apart from"),
+        ("made", False, "exists already: choose another name or add --overwrite"),
+        ("other", True, "not an output of legnet record: --overwrite will not replace it"),
+        ("file", True, "is a file"),
+        ("x" * 300, True, "cannot be written"),
+        ("made", True, None),
+        ("empty", False, None),
+        ("new/deep", False, None),
+    ],
+)
+def test_check_folder(tmp_path, out, overwrite, message):
+    for name in ("src", "made", "other", "empty"):
+        (tmp_path / name).mkdir()
+    for file in ("made/record.json", "other/notes.txt", "file"):
+        (tmp_path / file).touch()
+    before = sorted(tmp_path.rglob("*"))
+    expected = nullcontext() if message is None else pytest.raises(LegnetError, match=message)
+    with expected:
+        check_folder(tmp_path / out, source=tmp_path / "src", record="record.json", overwrite=overwrite)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_file_appears_only_when_done(tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +168,12 @@ def _is_upright(points: Array, bounds: object) -> bool:
         return False
     low, high = points.min(0), points.max(0)
     at_edges = (np.abs(points - low) < _EDGE) | (np.abs(points - high) < _EDGE)
-    stated = _numbers(bounds) if isinstance(bounds, list) and len(bounds) == 4 else [*low, *(high - low)]
-    return bool(at_edges.all()) and bool(np.allclose([*low, *(high - low)], stated, rtol=0, atol=_EDGE))
+    own = [*low, *(high - low)]
+    stated = own
+    if isinstance(bounds, list) and len(bounds) == 4:
+        with suppress(ValueError):
+            stated = _numbers(bounds)
+    return bool(at_edges.all()) and bool(np.allclose(own, stated, rtol=0, atol=_EDGE))
 
 
 def render(images: Sequence[ImageLabels], classes: Sequence[str]) -> str:

@@ -61,9 +61,9 @@ def find_parts(root: Path, format: str | None = None, labels: str | None = None)
     """
     if format is not None and format not in FORMAT_NAMES:
         raise ConfigError(f"unknown label format {format!r}: choose from {', '.join(FORMAT_NAMES)}")
-    if not root.exists():
+    if not os.path.exists(root):  # False for a name that is too long, too
         raise DataError(f"{root}: does not exist: check the path")
-    if labels is not None and Path(labels).is_file():
+    if labels is not None and os.path.isfile(labels):
         base, found = root, [(sniff_file(Path(labels)) or "", Path(labels))]
     else:
         base, found = _label_places(root, labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -191,7 +192,7 @@ def _load_coco(parts: list[Part], problems: list[Problem]) -> tuple[list[ImageLa
 
 def _find_file(file: str, folders: tuple[Path, ...]) -> Path | None:
     candidates = (place / file for folder in folders for place in (folder, folder.parent))
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)  # False for a name that is too long, too
 
 
 def _by_lists(root: Path, images: list[ImageLabels], problems: list[Problem]) -> Iterator[ImageLabels]:

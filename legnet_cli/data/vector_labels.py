@@ -175,7 +175,8 @@ def _place_on(
         except GeoError as error:
             raise GeoError(f"{path}: {error}") from error
         exact = path.suffix.lower() != ".geojson"
-        polygons = [points.round(SUBPIXEL if exact else _GEOJSON_SUBPIXEL) for points in polygons]
+        with np.errstate(over="ignore"):  # infinity is a fault of its own
+            polygons = [points.round(SUBPIXEL if exact else _GEOJSON_SUBPIXEL) for points in polygons]
     for row, part in zip(asked, polygons, strict=True):
         if row in rows or (len(part) and bool(((part.mean(0) >= 0) & (part.mean(0) < image.size)).all())):
             rows[row] = part

@@ -50,7 +50,8 @@ def _parse_object(row: Sequence[str], scale: Array, labels: LabelBuilder, place:
     if len(values) % 2:
         labels.bad(place, f"{len(values)} coordinates where 4 points have 8")
     else:
-        points = (np.array(values).reshape(-1, 2) * scale).round(SUBPIXEL)
+        with np.errstate(over="ignore"):  # infinity is a fault of its own
+            points = (np.array(values).reshape(-1, 2) * scale).round(SUBPIXEL)
         labels.add(points.ravel().tolist(), _plain_code(row[0]), 0, place, {"confidence": confidence})
 
 
@@ -62,7 +63,7 @@ def words(line: str) -> list[str]:
 def _in_pixels(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the coordinates in most of ``rows`` are too large for fractions of the image."""
     farthest = sorted(max(map(_distance, row[1:9]), default=0.0) for row in rows)
-    return bool(farthest) and farthest[len(farthest) // 2] > _FAR
+    return bool(farthest) and farthest[(len(farthest) - 1) // 2] > _FAR
 
 
 def _distance(word: str) -> float:

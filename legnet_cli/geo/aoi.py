@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def read_aoi(path: PathLike) -> Aoi:
         DataError: the file is missing or cannot be read.
         GeoError: it has no polygons.
     """
-    if not Path(path).exists():
+    if not os.path.exists(path):  # False for a name that is too long, too
         raise DataError(f"{path}: no such file: check the name given to --aoi")
     with reading(path, "give --aoi GeoJSON or GeoPackage", "not a readable vector file"):
         layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]

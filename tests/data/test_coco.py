@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from legnet_cli.data import coco
+from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.labels import ImageLabels
 from legnet_cli.errors import DataError
 
@@ -127,7 +128,7 @@ WRONG = [None, True, 5, -1.5, 1e999, 10**30, "x", "\ud800", "\0", [], [1], {}, {
     ],
 )
 def test_wrong_types_anywhere_are_faults_at_most(tmp_path, part, key, value):
-    content = dataset(bbox=[10, 10, 20, 10])
+    content = dataset(bbox=[10, 10, 20, 10], attributes={"rotation": 30})
     (content[part][0] if part else content)[key] = value
     try:
         images, classes, problems = read(tmp_path, content)
@@ -164,6 +165,17 @@ def test_bad_annotations_go_by_their_id(tmp_path, change, fault):
     assert problems[0].startswith("annotation 9: ")
     assert fault in problems[0]
     assert len(image) == 0
+
+
+def test_name_too_long_for_a_file(tmp_path):
+    content = dataset()
+    content["images"][0]["file_name"] = "9" * 5000
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.png").touch()
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/i.json").write_text(json.dumps(content))
+    (image,) = load_dataset(tmp_path).images
+    assert (image.path, len(image)) == (None, 1)
 
 
 @pytest.mark.parametrize("name", ["../../etc/a.png", "/etc/a.png", "C:/a.png", "a/../../b.png", ""])

@@ -190,8 +190,9 @@ def test_unclear_layouts_are_refused(tmp_path, files, wanted, message):
 def test_unknown_format_and_folder(tmp_path):
     with pytest.raises(ConfigError, match="unknown label format 'voc': choose from dota, dior"):
         find_parts(tmp_path, "voc")
-    with pytest.raises(DataError, match="does not exist"):
-        find_parts(tmp_path / "nothing")
+    for name in ("nothing", "x" * 5000, "a\0b"):
+        with pytest.raises(DataError, match="does not exist"):
+            find_parts(tmp_path / name)
 
 
 @pytest.mark.parametrize(

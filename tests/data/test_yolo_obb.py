@@ -72,6 +72,8 @@ def test_fractions_may_lie_outside_and_pixels_near_the_corner():
         ("1e9 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2", "unknown class '1000000000'"),
         ("inf 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2", "unknown class 'inf'"),
         ("0 0.1 0.1 0.2 1e999 0.2 0.2 0.1 0.2", "a corner is not a finite number"),
+        ("0 0.1 0.1 0.2 1e308 0.2 0.2 0.1 0.2", "a corner is not a finite number"),
+        ("0 0.1 0.1 0.2 1e9 0.2 0.2 0.1 0.2", "a corner is over 2e+09 pixels away"),
         ("0 0.5 0.5 0.1 0.1", "an upright box, not an oriented one"),
         ("0 0.1 0.1 0.2 0.1 0.2 0.2", "3 points where an oriented box has 4"),
         ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2 0.1 0.15", "5 points where an oriented box has 4"),

@@ -24,7 +24,7 @@ from legnet_cli.data.sniff import FORMAT_NAMES, FORMATS, VECTOR_SUFFIXES
 from legnet_cli.data.vector_labels import write_polygons
 from legnet_cli.engine.convert.config import ConvertConfig
 from legnet_cli.errors import ConfigError, DataError, counted
-from legnet_cli.files import atomic_folder, check_output
+from legnet_cli.files import atomic_folder, check_folder, check_output
 
 IMAGES = ("link", "copy", "none")
 RECORD = "convert.json"  # marks a folder as one that may be replaced
@@ -128,23 +128,12 @@ def _target_format(config: ConvertConfig) -> str:
 
 
 def _check_places(config: ConvertConfig, target: str) -> None:
-    src, dst = config.src.resolve(), config.dst.resolve()
-    if target in _vector_formats():
-        check_output(config.dst, overwrite=config.overwrite, suffixes=VECTOR_SUFFIXES)
-        if src == dst:
-            raise ConfigError(f"{config.dst}: is the input itself: choose another name")
+    if target not in _vector_formats():
+        check_folder(config.dst, source=config.src, record=RECORD, overwrite=config.overwrite)
         return
-    if src == dst or dst in src.parents or src in dst.parents:
-        raise ConfigError(f"{config.dst}: must be apart from {config.src}: choose a folder beside it")
-    if config.dst.is_dir() and any(config.dst.iterdir()):
-        if not config.overwrite:
-            raise ConfigError(f"{config.dst}: exists already: choose another name or add --overwrite")
-        if not (config.dst / RECORD).is_file():
-            raise ConfigError(
-                f"{config.dst}: not an output of legnet convert: --overwrite will not replace it: choose another name"
-            )
-    elif config.dst.exists() and not config.dst.is_dir():
-        raise ConfigError(f"{config.dst}: is a file: choose another name")
+    check_output(config.dst, overwrite=config.overwrite, suffixes=VECTOR_SUFFIXES)
+    if config.src.resolve() == config.dst.resolve():
+        raise ConfigError(f"{config.dst}: is the input itself: choose another name")
 
 
 def _write_folders(out: Path, dataset: Dataset, fmt: Format, images: str) -> None:

@@ -52,12 +52,12 @@ class Draft:
     def _resume(self, fingerprint: str) -> bool:
         """Read the journal; whether it belongs to ``fingerprint``."""
         journal = self._base / _JOURNAL
-        lines = journal.read_text(encoding="utf-8").split("\n") if journal.exists() else []
+        lines = journal.read_text(encoding="utf-8", errors="replace").split("\n") if journal.exists() else []
         if not lines or lines[0] != json.dumps(fingerprint):
             return False
-        whole = lines[1:-1]  # what follows the last line break was cut short
-        self.done = dict(json.loads(line) for line in whole)
-        journal.write_text("".join(f"{line}\n" for line in [lines[0], *whole]), encoding="utf-8")
+        self.done = dict(entry for line in lines[1:] if (entry := _entry(line)) is not None)
+        whole = [json.dumps(fingerprint), *map(json.dumps, self.done.items())]
+        journal.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
         return True
 
     def finish(self, job: str, fault: str | None) -> None:
@@ -79,6 +79,17 @@ class Draft:
         """
         replace_folder(self.folder, self._target)
         shutil.rmtree(self._base, ignore_errors=True)
+
+
+def _entry(line: str) -> tuple[str, str | None] | None:
+    """What a line of the journal says; None if it was cut short or damaged: its job is done again."""
+    try:
+        match json.loads(line):
+            case [str(job), str() | None as fault]:
+                return job, fault
+    except (ValueError, RecursionError):
+        pass
+    return None
 
 
 def draft_place(target: Path) -> Path:

@@ -25,7 +25,8 @@ from legnet_cli.engine.split.draft import Draft
 from legnet_cli.engine.split.jobs import Cutter, image_key, make_folders, make_jobs, run_jobs, tile_paths
 from legnet_cli.engine.split.plan import SplitPlan, make_plan
 from legnet_cli.engine.split.report import SHEET, SplitCounts, count_tiles, draw_sheet, warnings
-from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.errors import DataError
+from legnet_cli.files import check_folder
 
 RECORD = "split.json"  # settings and counts; marks a folder as one that may be replaced
 FORMATS = ("png", "tif")
@@ -85,7 +86,7 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
         DataError: there is no dataset, an image is damaged, or the output cannot be written.
     """
     start = time.perf_counter()
-    _check_places(config)
+    check_folder(config.out, source=config.src, record=RECORD, overwrite=config.overwrite)
     workers = config.workers or processors()
     dataset = load_dataset(
         config.src,
@@ -128,21 +129,6 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
     (draft.folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     draft.publish()
     return result
-
-
-def _check_places(config: SplitConfig) -> None:
-    src, out = config.src.resolve(), config.out.resolve()
-    if src == out or out in src.parents or src in out.parents:
-        raise ConfigError(f"{config.out}: must be apart from {config.src}: choose a folder beside it")
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{config.out}: is a file: choose another name")
-    if out.is_dir() and any(out.iterdir()):
-        if not config.overwrite:
-            raise ConfigError(f"{config.out}: exists already: choose another name or add --overwrite")
-        if not (out / RECORD).is_file():
-            raise ConfigError(
-                f"{config.out}: not an output of legnet split: --overwrite will not replace it: choose another name"
-            )
 
 
 def _settings(config: SplitConfig) -> dict[str, object]:

@@ -244,8 +244,8 @@ def test_an_interrupted_split_goes_on(tmp_path, dota, monkeypatch):
     monkeypatch.setattr(TileEncoder, "encode", real)
     with pytest.raises(ConfigError, match="unfinished split of other data or with other settings"):
         run(dota, tmp_path / "out", overlap=8)
-    with (draft_place(tmp_path / "out") / "journal.jsonl").open("a") as journal:
-        journal.write('["cut sho')  # by a crash
+    with (draft_place(tmp_path / "out") / "journal.jsonl").open("ab") as journal:
+        journal.write(b"\0\0\0\n\xff\xfe\n[1, 2]\n{}\n" + b"[" * 9999 + b'\n["cut sho')  # by a crash
     result = run(dota, tmp_path / "out")
     assert 0 < result.resumed < 30
     assert files(tmp_path / "out") == files(tmp_path / "whole")
