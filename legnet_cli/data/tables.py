@@ -11,8 +11,8 @@ without suffix and without spaces. There is one file for each class, empty or no
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import PathLike, atomic_path
 
 TASK1_FILES = "Task1_*.txt"
+
+_CHUNK = 50_000  # lines made and written at a time
 
 _CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
 _BOX = ("cx", "cy", "w", "h", "angle")
@@ -44,26 +46,37 @@ class ImageDetections:
     detections: Detections
     lonlat: Array | None = None
 
+    def chunks(self) -> Iterator[ImageDetections]:
+        """The same, a few at a time."""
+        for start in range(0, len(self.detections), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            yield ImageDetections(self.image, self.detections[rows], None if self.lonlat is None else self.lonlat[rows])
 
-def write_csv(path: PathLike, images: Sequence[ImageDetections], classes: Sequence[str]) -> None:
+
+def write_csv(
+    path: PathLike, images: Iterable[ImageDetections], classes: Sequence[str], *, located: bool = False
+) -> None:
     """Write the detections of all ``images`` to one CSV file, replacing what is there.
+
+    Args:
+        path: of the file.
+        images: taken one after another.
+        classes: names of the labels.
+        located: whether there are columns for longitude and latitude.
 
     Raises:
         DataError: the file cannot be written.
     """
-    located = any(image.lonlat is not None for image in images)
     with atomic_path(path) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*_COLUMNS, *(("lon", "lat") if located else ())])
-        for image in images:
+        for image in (part for whole in images for part in whole.chunks()):
             found = image.detections
             names = (classes[label] for label in found.labels.tolist())
             boxes = np.hstack([found.boxes[:, :4].round(4), found.boxes[:, 4:].round(6)])
             columns = [*boxes.T.tolist(), *_corners(found.boxes).T.tolist()]
-            if image.lonlat is not None:
-                columns += image.lonlat.round(9).T.tolist()
-            elif located:
-                columns += [[""] * len(found)] * 2
+            if located:
+                columns += [[""] * len(found)] * 2 if image.lonlat is None else image.lonlat.round(9).T.tolist()
             lines = zip(names, found.scores.astype(str).tolist(), *columns, strict=True)
             writer.writerows((image.image, *line) for line in lines)
 
@@ -120,18 +133,16 @@ def write_task1(path: PathLike, images: Sequence[ImageDetections], classes: Sequ
         DataError: the files cannot be written.
     """
     check_task1([image.image for image in images], classes)
-    lines: list[list[str]] = [[] for _ in classes]
-    for image in images:
-        found = image.detections
-        rows = zip(
-            found.labels.tolist(), found.scores.astype(str).tolist(), _corners(found.boxes).tolist(), strict=True
-        )
-        for label, score, corners in rows:
-            lines[label].append(f"{image.image} {score} {' '.join(map(str, corners))}\n")
     with atomic_path(path) as scratch:
         scratch.mkdir()
-        for name, text in zip(classes, lines, strict=True):
-            (scratch / f"Task1_{name}.txt").write_text("".join(text), encoding="utf-8", newline="\n")
+        with ExitStack() as stack:
+            names = [scratch / f"Task1_{name}.txt" for name in classes]
+            files = [stack.enter_context(file.open("w", encoding="utf-8", newline="\n")) for file in names]
+            for image in (part for whole in images for part in whole.chunks()):
+                found = image.detections
+                scores, corners = found.scores.astype(str).tolist(), _corners(found.boxes).tolist()
+                for label, score, numbers in zip(found.labels.tolist(), scores, corners, strict=True):
+                    files[label].write(f"{image.image} {score} {' '.join(map(str, numbers))}\n")
         for stale in Path(path).glob(TASK1_FILES):
             if not (scratch / stale.name).exists():
                 stale.unlink()

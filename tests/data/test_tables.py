@@ -47,7 +47,7 @@ def test_csv_columns_and_values(tmp_path):
 def test_csv_lonlat_columns_only_with_a_georeference(tmp_path):
     found = detections(1)
     located = ImageDetections("a", found, np.array([[12.3456789012, -45.1]]))
-    write_csv(tmp_path / "a.csv", [located, ImageDetections("b", found)], CLASSES)
+    write_csv(tmp_path / "a.csv", [located, ImageDetections("b", found)], CLASSES, located=True)
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["lon"], row["lat"]) for row in rows] == [("12.345678901", "-45.1"), ("", "")]
@@ -61,6 +61,21 @@ def test_csv_round_trip(tmp_path, names):
     found, classes = read_csv(tmp_path / "a.csv", CLASSES)
     assert classes == CLASSES
     assert_same(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["csv", "task1"])
+def test_chunks_leave_no_trace(tmp_path, monkeypatch, kind):
+    def write(folder):
+        images = [ImageDetections(name, detections(n), np.full((n, 2), 1.5)) for name, n in (("a", 7), ("b", 6))]
+        if kind == "task1":
+            write_task1(tmp_path / folder, images, ["x", "y", "z"])
+            return [file.read_text() for file in sorted((tmp_path / folder).iterdir())]
+        write_csv(tmp_path / folder / "a.csv", images, CLASSES, located=True)
+        return (tmp_path / folder / "a.csv").read_text()
+
+    whole = write("one")
+    monkeypatch.setattr("legnet_cli.data.tables._CHUNK", 3)
+    assert write("two") == whole
 
 
 def test_csv_finds_the_classes(tmp_path):

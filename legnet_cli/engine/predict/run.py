@@ -322,4 +322,4 @@ def _draw(path: Path, scene: Scene, classes: Sequence[str], result: SceneResult)
     with scene:
         image, source_per_pixel = scene.preview(PREVIEW_SIDE)
     found = result.detections
-    write_preview(path, image, result.polygons / source_per_pixel, found.labels, classes)
+    write_preview(path, image, result.polygons() / source_per_pixel, found.labels, classes)

@@ -167,12 +167,13 @@ def join_scene(
     if plan.aoi is not None:
         keep &= centres_inside(plan.aoi, found.boxes[:, :2])
     found = found[keep][: config.max_detections]
-    scale = np.array([scene.scale_x, scene.scale_y])
-    polygons = boxes_to_polygons(found.boxes) * scale
-    if (scale != 1).any():
-        found = Detections(polygons_to_boxes(polygons), found.scores, found.labels)
+    grid_boxes, scale = found.boxes, (scene.scale_x, scene.scale_y)
+    if scale != (1, 1):
+        few = np.array_split(grid_boxes, -(-len(found) // 50_000) or 1)  # corners of all would take ten times as much
+        boxes = np.concatenate([polygons_to_boxes(boxes_to_polygons(some) * scale) for some in few])
+        found = Detections(boxes, found.scores, found.labels)
     logger.debug("%s: %d objects", plan.name, len(found))
-    return SceneResult(scene.path, plan.name, found, polygons, scene.georef, len(plan.tiles), plan.km2)
+    return SceneResult(scene.path, plan.name, found, scene.georef, len(plan.tiles), plan.km2, grid_boxes, scale)
 
 
 def all_done(plans: Sequence[ScenePlan], job: Job) -> bool:
