@@ -53,7 +53,7 @@ class LabelBuilder:
     ) -> None:
         """Add an object of 8 ``coordinates`` x1, y1 … x4, y4 in pixels; note a fault if it cannot be one."""
         name = code if self.names is None else self.names.get(code)
-        level = _difficulty(difficult)
+        level = difficulty(difficult)
         if len(coordinates) != 8:
             self.bad(place, f"{len(coordinates) / 2:g} points where an oriented box has 4")
         elif not code:
@@ -134,7 +134,7 @@ def is_text(text: str) -> bool:
     return not _NOT_TEXT.search(text) and not {"\n", "\r", "\t"} & {*text}
 
 
-def _difficulty(value: object) -> int | None:
+def difficulty(value: object) -> int | None:
     """A difficulty as the formats write it, 0 for none; None if it is not a whole number that makes sense."""
     if value is None or value == "":
         return 0

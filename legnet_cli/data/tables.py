@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, Detections, boxes_to_polygons, polygons_to_boxes, to_le90
 from legnet_cli.errors import ConfigError, DataError
@@ -81,15 +80,13 @@ def write_csv(
             writer.writerows((image.image, *line) for line in lines)
 
 
-def read_csv(path: PathLike, classes: Sequence[str] | None = None) -> tuple[list[ImageDetections], list[str]]:
-    """Detections of a CSV file by image, sorted by name, and the class names that their labels index.
+def read_csv(path: PathLike) -> tuple[list[ImageDetections], list[str]]:
+    """Detections of a CSV file by image, sorted by name, and the class names that their labels index, sorted.
 
-    Args:
-        path: a file with at least the columns image, class, score, cx, cy, w, h and angle; lon and lat are not read.
-        classes: the classes in order of their labels; by default those found, sorted.
+    The columns image, class, score, cx, cy, w, h and angle must be there, the others are not read.
 
     Raises:
-        DataError: the file is missing or damaged, or names a class that is not in ``classes``.
+        DataError: the file is missing or damaged.
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
@@ -102,8 +99,11 @@ def read_csv(path: PathLike, classes: Sequence[str] | None = None) -> tuple[list
         raise DataError(f"{path}: lacks the column {missing[0]!r}: give a CSV file of detections")
     numbers = _numbers(path, rows, [header.index(name) for name in ("score", *_BOX)], first=2)
     image, kind = header.index("image"), header.index("class")
-    names = sorted({row[kind] for row in rows}) if classes is None else list(classes)
-    labels = _labels(path, [row[kind] for row in rows], names)
+    if (cut := next((i for i, row in enumerate(rows) if len(row) <= max(image, kind)), None)) is not None:
+        raise DataError(f"{path}, line {cut + 2}: the image or class is missing: correct or remove the line")
+    names = sorted({row[kind] for row in rows})
+    index = {name: label for label, name in enumerate(names)}
+    labels = np.array([index[row[kind]] for row in rows], np.int64)
     found = Detections(to_le90(numbers[:, 1:]), numbers[:, 0].astype(np.float32), labels)
     return _by_image([row[image] for row in rows], found), names
 
@@ -148,35 +148,27 @@ def write_task1(path: PathLike, images: Sequence[ImageDetections], classes: Sequ
                 stale.unlink()
 
 
-def read_task1(path: PathLike, classes: Sequence[str] | None = None) -> tuple[list[ImageDetections], list[str]]:
-    """Detections of a folder of ``Task1_<class>.txt`` by image, sorted by name, and the class names of their labels.
+def read_task1(path: PathLike) -> tuple[list[ImageDetections], list[str]]:
+    """Detections of a folder of ``Task1_<class>.txt`` by image and the class names of their labels, both sorted.
 
     Quadrilaterals become their smallest enclosing boxes.
 
-    Args:
-        path: the folder.
-        classes: the classes in order of their labels; by default those of the files, sorted.
-
     Raises:
-        DataError: there are no such files, one is damaged or of a class that is not in ``classes``.
+        DataError: there are no such files, or one is damaged.
     """
     files = {file.name[len("Task1_") : -len(".txt")]: file for file in sorted(Path(path).glob(TASK1_FILES))}
     if not files:
         raise DataError(f"{path}: holds no {TASK1_FILES}: give a folder of DOTA detections")
-    names = sorted(files) if classes is None else list(classes)
-    _labels(path, list(files), names)
+    names = sorted(files)
     images: list[str] = []
     parts = []
     for label, name in enumerate(names):
-        file = files.get(name)
-        if file is None:
-            continue
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = files[name].read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{file}: cannot be read: check that it is a text file") from error
+            raise DataError(f"{files[name]}: cannot be read: check that it is a text file") from error
         rows = [line.split() for line in lines]
-        numbers = _numbers(file, rows, range(1, 10), first=1)
+        numbers = _numbers(files[name], rows, range(1, 10), first=1)
         images += [row[0] for row in rows]
         boxes = polygons_to_boxes(numbers[:, 1:].reshape(-1, 4, 2))
         parts.append(Detections(boxes, numbers[:, 0].astype(np.float32), np.full(len(rows), label)))
@@ -199,14 +191,6 @@ def _numbers(path: PathLike, rows: Sequence[Sequence[str]], columns: Sequence[in
         line = first + int(bad[0])
         raise DataError(f"{path}, line {line}: a number is missing or not one: correct or remove the line")
     return values
-
-
-def _labels(path: PathLike, names: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
-    index = {name: label for label, name in enumerate(classes)}
-    try:
-        return np.array([index[name] for name in names], np.int64)
-    except KeyError as error:
-        raise DataError(f"{path}: unknown class {error.args[0]!r}: the classes are {', '.join(classes)}") from error
 
 
 def _by_image(names: Sequence[str], found: Detections) -> list[ImageDetections]:

@@ -141,7 +141,7 @@ def test_wrong_types_anywhere_are_faults_at_most(tmp_path, part, key, value):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"segmentation": [], "bbox": [1, 2, 3, 4, 30]}, "a bbox of 5 numbers says too little about its angle"),
+        ({"segmentation": [], "bbox": [1, 2, 3, 4, 30]}, "a bbox of 5 numbers is ambiguous in its angle"),
         ({"segmentation": [], "bbox": [1, 2, 3]}, "a bbox of 3 numbers in place of 4"),
         ({"segmentation": [], "bbox": 7}, "neither segmentation nor bbox"),
         ({"segmentation": {"counts": [1], "size": [80, 100]}}, "the mask is empty"),

@@ -12,7 +12,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -222,8 +222,8 @@ def _column(path: Path, table: PolygonTable, name: str) -> list[Any]:
 def _scores(path: Path, table: PolygonTable) -> NDArray[np.float32]:
     scores = np.full(len(table), np.nan, np.float32)
     for row, value in enumerate(_column(path, table, "score")):
-        if isinstance(value, int | float):
-            scores[row] = value
+        with suppress(TypeError, ValueError):
+            scores[row] = float(value)
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         raise DataError(f"{path}: feature {table.ids[bad[0]]}: its score is not a number: correct or remove it")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, boxes_to_polygons, polygons_to_boxes
+from legnet_cli.data.builder import difficulty
 from legnet_cli.data.checks import self_crossing
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.detect import find_parts
@@ -237,8 +238,13 @@ def _load_layer(source: Source) -> EvalSet:
         quads.append(corners if corners.shape[1] == 4 else boxes_to_polygons(polygons_to_boxes(corners)))
     classes = sorted(set(names))
     labels = np.array([classes.index(name) for name in names], np.int64).reshape(-1)
-    difficult = np.array([value or 0 for value in table.fields.get("difficult", [0] * len(table))], np.int64)
     n = len(labels)
-    truths = Truths(np.concatenate(quads), labels, np.zeros(n, np.int64), difficult.reshape(-1) > 0, np.zeros(n))
+    ignored = np.zeros(n, np.bool_)
+    for i, value in enumerate(table.fields.get("difficult", ())):
+        level = difficulty(value)
+        if level is None:
+            raise DataError(f"{source.data}: feature {table.ids[i]}: 'difficult' is {value!r}: give a whole number")
+        ignored[i] = level > 0
+    truths = Truths(np.concatenate(quads), labels, np.zeros(n, np.int64), ignored, np.zeros(n))
     found = EvalSet(source.data, (source.data.stem,), (), tuple(classes), truths, np.full((1, 2), np.nan), plane)
     return _finish(found, source)

@@ -12,16 +12,17 @@ from legnet_cli.boxes import Detections, boxes_to_polygons
 from legnet_cli.ops.iou import candidate_pairs, rotated_iou
 from legnet_cli.tiles import Tile
 
+SAME_IOU = 0.1  # of two boxes that are one object: the DOTA development kit's
 SAME_OBJECT = 0.5  # share of a cut box inside a larger one that makes it a part of that object
 CUT_MARGIN = 4.0  # pixels from a tile's border within which a box may have been cut by it
 
 
 def merge_tiles(
-    found: Detections, tile_of: NDArray[np.int64], tiles: Sequence[Tile], shape: tuple[int, int], iou: float = 0.1
+    found: Detections, tile_of: NDArray[np.int64], tiles: Sequence[Tile], shape: tuple[int, int]
 ) -> Detections:
     """Detections of a scene from those of its tiles, best score first.
 
-    Two boxes of one class from different tiles are the same object if their rotated IoU is above ``iou``, or if
+    Two boxes of one class from different tiles are the same object if their rotated IoU is above ``SAME_IOU``, or if
     one of them was cut by its tile's border and lies mostly inside the other. The uncut box stays; of two uncut
     boxes the higher score, of two cut ones the larger. Boxes of the same tile never remove each other, for the
     detector has already chosen among them. The order of ``found`` does not matter.
@@ -31,7 +32,6 @@ def merge_tiles(
         tile_of: (n,) index into ``tiles`` of the tile each box was found in.
         tiles: the windows that were searched.
         shape: height and width of the scene in pixels.
-        iou: rotated IoU above which two boxes are one object; 0.1 is the DOTA development kit's.
     """
     order = np.lexsort((*found.boxes.T, tile_of, found.labels, -found.scores.astype(np.float64)))
     found, tile_of = found[order], tile_of[order]
@@ -43,7 +43,7 @@ def merge_tiles(
     rank = np.empty(len(found), np.int64)
     rank[np.lexsort((np.arange(len(found)), np.where(cut, -area, 0.0), cut))] = np.arange(len(found))
 
-    first, second = _removals(found, tile_of, rank, cut, iou)
+    first, second = _removals(found, tile_of, rank, cut)
     keep = np.ones(len(found), bool)
     for pair in np.argsort(rank[first], kind="stable"):  # whoever could remove a winner has been judged before it
         if keep[first[pair]]:
@@ -67,7 +67,7 @@ def _cut_by_tile(
 
 
 def _removals(
-    found: Detections, tile_of: NDArray[np.int64], rank: NDArray[np.int64], cut: NDArray[np.bool_], iou: float
+    found: Detections, tile_of: NDArray[np.int64], rank: NDArray[np.int64], cut: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of boxes that are one object: the one to keep, of lower rank, and the one it removes."""
     boxes = torch.from_numpy(found.boxes)
@@ -83,7 +83,7 @@ def _removals(
         smaller = np.minimum(area[first], area[second]).clip(1e-12)
         inside = ious * (area[first] + area[second]) / (1 + ious) / smaller
         part = cut[second] & (area[second] <= area[first]) & (inside > SAME_OBJECT)
-        removes = (ious > iou) | part
+        removes = (ious > SAME_IOU) | part
         winners.append(first[removes])
         losers.append(second[removes])
     return np.concatenate(winners), np.concatenate(losers)
