@@ -21,6 +21,7 @@ from legnet_cli.settings import Declared, Settings, declared, documented, option
 REGISTRY: dict[str, str] = {
     "--accumulate": "train",
     "--aoi": "predict",
+    "--asset": "predict",
     "--background": "split",
     "--bands": "split predict eval",
     "--baseline": "benchmark",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -17,21 +16,14 @@ from rasterio.session import DummySession
 
 from legnet_cli.errors import DataError
 from legnet_cli.geo.gdal import RasterHeader, open_raster, reading_pixels
-from legnet_cli.geo.inputs import is_local
+from legnet_cli.geo.inputs import is_local, is_remote
+from legnet_cli.geo.network import gdal_options
 from legnet_cli.tiles import Tile
 
 # GDAL's own bound, 5 % of memory, is per process and often too little or too much
 CACHE_BYTES, MAX_CACHE_BYTES = 256 << 20, 512 << 20
 MIN_CACHE_BYTES = 64 << 20  # for rows of wide blocks: more would hold decoded rows nobody reads again
 WIDE_BLOCK = 4096  # px: from here on a block spans several tiles, and handles should share decoded blocks
-_NETWORK = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs)")
-_REMOTE = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no listing of the server's folder for sidecars
-    "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
-    "GDAL_HTTP_MAX_RETRY": 3,
-    "GDAL_HTTP_RETRY_DELAY": 1,
-    "VSI_CACHE": True,
-}
 
 
 class Handles:
@@ -40,7 +32,7 @@ class Handles:
     def __init__(self, path: str, overview: str | None = None) -> None:
         self._path = path
         self._options = {} if overview is None else {"OVERVIEW_LEVEL": overview}
-        self._env = _REMOTE if _NETWORK.search(path) else {}
+        self._env = gdal_options() if is_remote(path) else {}
         self._idle: list[DatasetReader] = []
         self._gate: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         bound_block_cache(CACHE_BYTES)

@@ -31,10 +31,13 @@ class PredictConfig(Settings):
     """What to search, with which weights, and where the objects go."""
 
     scenes: tuple[str, ...] = required(
-        "Rasters that GDAL reads, folders, glob patterns or URLs.", argument=True, commas=False
+        "Rasters that GDAL reads, folders, glob patterns, URLs, lists of these, or STAC items.",
+        argument=True,
+        commas=False,
     )
     out: Path = required(".geojson .gpkg .fgb .shp .parquet .csv, or a folder (no suffix) of DOTA text.", "-o")
     weights: str = options.weights(EMBEDDED)
+    asset: str = option("", "Asset of STAC items to search.", unset="the only image")
     tile: int | None = options.tile()
     overlap: int | None = options.overlap()
     gsd: float | None = option(None, "Resample to this ground sampling distance (m/px).", unset="the scene's")

@@ -105,7 +105,7 @@ class Job:
     def _check(self, plans: Sequence[ScenePlan]) -> None:
         """Compare with what an earlier run recorded, and record this one."""
         earlier = self._read_record()
-        stamps = {plan.key: plan.stamp for plan in plans}
+        stamps = {plan.key: plan.stamp for plan in plans if plan.stamp}
         if earlier is not None:
             settings, known = earlier["settings"], earlier["scenes"]
             changed = [name for name in self._settings if settings.get(name) != self._settings[name]]
@@ -116,7 +116,8 @@ class Job:
                     "or start again with --overwrite"
                 )
             for plan in plans:
-                if plan.key in known and known[plan.key] != plan.stamp and self._has_parts(plan.key):
+                before = known.get(plan.key)
+                if before and plan.stamp and before != plan.stamp and self._has_parts(plan.key):
                     raise ConfigError(f"{plan.name}: has changed since its search began: start again with --overwrite")
             stamps = {**known, **stamps}
         self._record = {"format": _FORMAT, "settings": self._settings, "scenes": stamps}

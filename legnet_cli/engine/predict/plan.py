@@ -18,7 +18,6 @@ from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.errors import ConfigError
 from legnet_cli.geo.aoi import Aoi, aoi_in_pixels, tiles_touching
 from legnet_cli.geo.georef import Georef
-from legnet_cli.geo.inputs import scene_stamp
 from legnet_cli.geo.raster import Scene
 from legnet_cli.tiles import Tile, TileGrid, choose_tiling
 
@@ -36,7 +35,7 @@ class ScenePlan:
     Attributes:
         name: the shortest end of its path that no other scene of the run has.
         key: of its parts in the job folder, the same whatever other scenes there are.
-        stamp: size and time of the file, or what a server says of it.
+        stamp: size and time of the file, or what a server says of it; empty if unknown.
         scene: its grid; opens its files when it is read.
         tiles: all tiles of the grid, or those that the area of interest touches.
         aoi: area of interest in pixels of the grid.
@@ -84,7 +83,7 @@ def scene_names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def plan_scene(path: str, name: str, config: PredictConfig, card: ModelCard, aoi: Aoi | None) -> ScenePlan:
+def plan_scene(path: str, name: str, stamp: str, config: PredictConfig, card: ModelCard, aoi: Aoi | None) -> ScenePlan:
     """Choose the tiles of a scene; every fault its header shows comes out here, before any search.
 
     Raises:
@@ -98,7 +97,7 @@ def plan_scene(path: str, name: str, config: PredictConfig, card: ModelCard, aoi
         grid = TileGrid(scene.height, scene.width, tile, overlap)
         km2 = _ground_km2(scene.georef)
         key = hashlib.sha256(os.fsencode(os.path.abspath(path) if os.path.exists(path) else path)).hexdigest()[:16]
-        plan = ScenePlan(name, key, scene_stamp(path), scene, grid, None, km2)
+        plan = ScenePlan(name, key, stamp, scene, grid, None, km2)
         if aoi is not None:
             plan = _inside(plan, grid, aoi)
         logger.debug(

@@ -11,7 +11,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from legnet_cli.engine.predict.search import Crew, Done, all_done, join_scene, s
 from legnet_cli.engine.predict.workers import Processes, gpus
 from legnet_cli.errors import CheckpointError, ConfigError, DataError
 from legnet_cli.geo.aoi import Aoi, read_aoi
-from legnet_cli.geo.inputs import expand_scenes
+from legnet_cli.geo.inputs import find_scenes, find_stamps
 from legnet_cli.geo.raster import Scene
 
 logger = logging.getLogger(__name__)
@@ -122,8 +122,8 @@ def predict(
         DependencyError: a device or package that is absent.
     """
     start = time.perf_counter()
-    paths = expand_scenes(config.scenes)
-    names = scene_names(paths)
+    found = find_scenes(config.scenes, config.asset)
+    names = scene_names(list(found))
     previews = _preview_paths(config.preview, names)
     folder = job_folder(config.out, config.job)
     check_outputs(config.out, previews, config.crs, overwrite=config.overwrite or Job(folder, {}).written(config.out))
@@ -132,7 +132,7 @@ def predict(
     detector = detector or _load(config, on_download)
     how = how or settings_digest(config, *_weights(config, detector, loaded=True), aoi)
     wanted = _class_indices(config.classes, detector.card.classes)
-    plans, failures = _plan(paths, names, config, detector, aoi)
+    plans, failures = _plan(find_stamps(found), names, config, detector, aoi)
     georefs = [(plan.name, plan.scene.georef) for plan in plans]
     check_scenes(georefs, detector.card.classes, config.out, config.crs)
     job = Job(folder, how)
@@ -213,7 +213,7 @@ def _class_indices(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int
 
 
 def _plan(
-    paths: Sequence[str], names: Sequence[str], config: PredictConfig, detector: Detector, aoi: Aoi | None
+    stamps: Mapping[str, str], names: Sequence[str], config: PredictConfig, detector: Detector, aoi: Aoi | None
 ) -> tuple[list[ScenePlan], list[SceneFailure]]:
     """The scenes that can be opened, and those that cannot.
 
@@ -221,11 +221,11 @@ def _plan(
         DataError: none can, or one cannot and ``config.strict`` is set.
     """
     plans, failures = [], []
-    for path, name in zip(paths, names, strict=True):
+    for (path, stamp), name in zip(stamps.items(), names, strict=True):
         try:
-            plans.append(plan_scene(path, name, config, detector.card, aoi))
-        except DataError as error:
-            if config.strict or len(paths) == 1:
+            plans.append(plan_scene(path, name, stamp, config, detector.card, aoi))
+        except (DataError, ConfigError) as error:
+            if config.strict or len(stamps) == 1:
                 raise
             failures.append(SceneFailure(path, name, str(error)))
     if not plans:

@@ -25,6 +25,7 @@ from legnet_cli.engine.predict.search import search_block
 from legnet_cli.engine.process import keep_freed, processors
 from legnet_cli.errors import ConfigError, DataError, DependencyError
 from legnet_cli.geo.aoi import read_aoi
+from legnet_cli.geo.inputs import local_stamp
 
 
 def gpus(text: str | None) -> list[str]:
@@ -74,14 +75,14 @@ class Worker:
         )
         aoi = read_aoi(config.aoi) if config.aoi else None
         self._plan = functools.lru_cache(4)(
-            lambda path, name: plan_scene(path, name, self._config, self._detector.card, aoi)
+            lambda path, name, stamp: plan_scene(path, name, stamp, self._config, self._detector.card, aoi)
         )
 
     def search(self, path: str, name: str, stamp: str, block: int) -> Part | str:
         """What a block holds, or why its scene cannot be searched."""
         try:
-            plan: ScenePlan = self._plan(path, name)
-            if plan.stamp != stamp:
+            plan: ScenePlan = self._plan(path, name, stamp)
+            if local_stamp(path) not in ("", stamp):
                 return f"{name}: has changed during the search: repeat the command"
             with plan.scene:
                 return search_block(plan, block, self._config, self._detector)

@@ -311,7 +311,7 @@ class Careless:
 def test_lost_workers_cost_a_second_search_and_a_cursed_block_its_scene(tmp_path, scenes, curse):
     detector = BlobDetector()
     config = PredictConfig(tuple(scenes), tmp_path / "o.gpkg")
-    plans = [plan_scene(path, Path(path).name, config, detector.card, None) for path in scenes]
+    plans = [plan_scene(path, Path(path).name, "", config, detector.card, None) for path in scenes]
     job = Job(tmp_path / "job", {})
 
     crew = Careless(detector, config, curse)

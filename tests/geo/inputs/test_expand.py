@@ -3,9 +3,9 @@ import os
 import pytest
 
 from legnet_cli.errors import DataError
-from legnet_cli.geo.inputs import expand_scenes, gdal_path, is_local
+from legnet_cli.geo.inputs import expand_scenes
 
-FILES = ["b.tif", "a.TIF", "c.jp2", "notes.txt", "b.tif.ovr", "b.tif.msk", "b.tif.aux.xml", "b.tfw", ".hidden.tif"]
+FILES = ["b.tif", "a.TIF", "c.jp2", "notes.md", "b.tif.ovr", "b.tif.msk", "b.tif.aux.xml", "b.tfw", ".hidden.tif"]
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def folder(tmp_path, monkeypatch):
     ("args", "expected"),
     [
         (["b.tif"], ["b.tif"]),
-        (["notes.txt"], ["notes.txt"]),  # a file named outright is GDAL's to judge
+        (["notes.md"], ["notes.md"]),  # a file named outright is GDAL's to judge
         (["."], ["./a.TIF", "./b.tif", "./c.jp2", "./odd[1].tif"]),
         (["*"], ["a.TIF", "b.tif", "c.jp2", "odd[1].tif"]),
         (["b*"], ["b.tif"]),
@@ -59,23 +59,3 @@ def test_refuses_what_names_no_raster(folder, arg, words):
 def test_a_link_and_its_target_are_one_scene(folder):
     os.symlink("b.tif", "link.tif")
     assert expand_scenes(["link.tif", "b.tif"]) == ["link.tif"]
-
-
-@pytest.mark.parametrize(
-    ("path", "expected", "local"),
-    [
-        ("scene.tif", "scene.tif", True),
-        ("C:/scenes/a.tif", "C:/scenes/a.tif", True),
-        ("file:///data/a.tif", "/data/a.tif", True),
-        ("http://x/a.tif", "/vsicurl/http://x/a.tif", False),
-        ("s3://bucket/a.tif", "/vsis3/bucket/a.tif", False),
-        ("gs://bucket/a.tif", "/vsigs/bucket/a.tif", False),
-        ("zip://https://x/a.zip!b.tif", "/vsizip//vsicurl/https://x/a.zip/b.tif", False),
-        ("/vsis3/bucket/a.tif", "/vsis3/bucket/a.tif", False),
-        ("vrt://a.tif?bands=1", "vrt://a.tif?bands=1", False),
-        ("NETCDF:a.nc:band", "NETCDF:a.nc:band", False),
-    ],
-)
-def test_names_for_gdal(path, expected, local):
-    assert gdal_path(path) == expected
-    assert is_local(path) is local
