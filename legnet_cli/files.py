@@ -10,7 +10,7 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from legnet_cli.errors import ConfigError, DataError
 PathLike = str | os.PathLike[str]
 
 _SCRATCH = re.compile(r"\.legnet-(?P<use>new|old)-(?P<host>.+)-(?P<pid>\d+)-[^-]+")
+_BESIDE = ".beside"  # folder of what lay beside an output that was put aside
+_ELSEWHERE = re.compile(r"/vsi\w+/|[A-Za-z][A-Za-z0-9+.-]+:/")  # a letter alone is a disk
 
 
 def is_folder_output(path: PathLike) -> bool:
@@ -39,11 +41,15 @@ def check_output(
         folder_files: glob pattern of the files a folder output consists of; None if a folder makes no sense.
 
     Raises:
-        ConfigError: unknown suffix, a folder in place of a file or the reverse, or the output exists and
-            ``overwrite`` is false.
+        ConfigError: unknown suffix, a folder in place of a file or the reverse, a symbolic link, or the output exists
+            and ``overwrite`` is false.
         DataError: the place cannot be written.
     """
     target = Path(path)
+    if _ELSEWHERE.match(os.fspath(path)):
+        raise ConfigError(f"{path}: outputs are written to folders of this machine alone: choose one and copy it then")
+    if target.is_symlink():
+        raise ConfigError(f"{path}: is a link: write to what it leads to, {os.readlink(target)}")
     as_folder = folder_files is not None and is_folder_output(path)
     known = ", ".join(suffixes) + (f" or a folder for {folder_files}" if folder_files else "")
     if not as_folder and target.suffix.lower() not in suffixes:
@@ -59,6 +65,27 @@ def check_output(
         tempfile.TemporaryFile(dir=place).close()  # os.access does not know read-only mounts or quotas
     except OSError as error:
         raise DataError(f"{path}: cannot write in {place} ({error.strerror}): choose another folder") from error
+
+
+def check_not_input(outputs: Iterable[PathLike], inputs: Iterable[PathLike]) -> None:
+    """Refuse outputs that would replace what the work reads.
+
+    Raises:
+        ConfigError: one is the same file as an input.
+    """
+    files = {_identity(path): path for path in inputs}
+    for path in outputs:
+        known = _identity(path)
+        if known is not None and known in files:
+            raise ConfigError(f"{path}: is an input of this run ({files[known]}): choose another name")
+
+
+def _identity(path: PathLike) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def check_folder(path: Path, *, source: Path, record: str, overwrite: bool) -> None:
@@ -93,13 +120,18 @@ def check_folder(path: Path, *, source: Path, record: str, overwrite: bool) -> N
 
 
 @contextmanager
-def atomic_path(path: PathLike) -> Iterator[Path]:
+def atomic_path(path: PathLike, *, overwrite: bool = True, stale: Sequence[Path] = ()) -> Iterator[Path]:
     """A path to write to that takes the place of ``path`` when the ``with`` body ends without an error.
 
     The path has the same name, in a hidden folder beside the target. The body may make it a file, with sidecar
-    files beside it, or a folder of files. They are forced to the disk, then renamed one by one, the target itself
-    last: a single file appears whole or not at all. Files of an existing target folder stay unless they are replaced.
-    After any error or interrupt nothing is left of what the body wrote.
+    files beside it, or a folder of files. They are forced to the disk, then take the place of the old ones as a
+    whole; but in a folder with files of somebody else, which stay, one by one. After any error or interrupt the old
+    ones are there, and nothing is left of what the body wrote.
+
+    Args:
+        path: of the output.
+        overwrite: replace what has appeared there meanwhile.
+        stale: files that belong to the old output and go with it.
 
     Raises:
         DataError: for an OSError, be it in the body or in here: the output cannot be written.
@@ -110,13 +142,49 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         for file in scratch.parent.rglob("*"):
             if file.is_file():
                 _sync(file)
-        for sidecar in sorted(set(scratch.parent.iterdir()) - {scratch}):
-            os.replace(sidecar, target.with_name(sidecar.name))
-        if scratch.is_dir() and target.is_dir():
-            for file in sorted(scratch.iterdir()):
-                os.replace(file, target / file.name)
-        else:
-            os.replace(scratch, target)
+        pairs = [(file, target.with_name(file.name)) for file in sorted(set(scratch.parent.iterdir()) - {scratch})]
+        inside = [(file, target / file.name) for file in sorted(scratch.iterdir())] if scratch.is_dir() else []
+        known = {*stale, *(goal for _, goal in inside)}
+        if not overwrite:
+            _refuse_newcomers([*known, *(goal for _, goal in pairs), *([] if inside else [target])])
+        mixed = bool(inside) and target.is_dir() and not known.issuperset(target.iterdir())
+        _install(pairs + (inside if mixed else [(scratch, target)]), stale)
+
+
+def _refuse_newcomers(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if os.path.lexists(path):
+            raise DataError(f"{path}: has appeared meanwhile: move it away and repeat the command")
+
+
+def _install(moves: Sequence[tuple[Path, Path]], stale: Sequence[Path] = ()) -> None:
+    """Move files and folders to their places, the last one being the output itself; all, or after an error none.
+
+    Old ones are put aside before, the output itself first: after a crash there is the old output, the new one, or
+    none, and then the next output written in the same folder moves the old one back.
+    """
+    main = moves[-1][1]
+    goals = dict.fromkeys([*(goal for _, goal in reversed(moves)), *stale])
+    old = [path for path in goals if os.path.lexists(path) and path.parent != main]  # a folder takes its own along
+    if not old or (len(moves) == 1 and old == [main] and not main.is_dir()):
+        for source, goal in moves:
+            os.replace(source, goal)
+        return
+    aside = _make_scratch(main.parent, "old")
+    done: list[tuple[Path, Path]] = []
+    try:
+        (aside / _BESIDE).mkdir()
+        away = [(path, (aside if path == main else aside / _BESIDE) / path.name) for path in old]
+        for source, goal in (*away, *moves):
+            os.replace(source, goal)
+            done.append((source, goal))
+    except BaseException:
+        for source, goal in reversed(done):
+            os.replace(goal, source)
+        raise
+    finally:
+        if main.exists():
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager
@@ -144,20 +212,7 @@ def replace_folder(new: Path, target: Path) -> None:
         DataError: it cannot be moved; the old folder is as it was.
     """
     with writable(target):
-        if not target.exists():
-            os.replace(new, target)
-            return
-        aside = _make_scratch(target.parent, "old")
-        try:
-            os.replace(target, aside / target.name)
-            os.replace(new, target)
-        except BaseException:
-            if not target.exists():
-                os.replace(aside / target.name, target)
-            raise
-        finally:
-            if target.exists():
-                shutil.rmtree(aside, ignore_errors=True)
+        _install([(new, target)])
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -205,7 +260,9 @@ def _sweep(place: Path) -> None:
             continue
         with suppress(OSError):  # another process sweeps too
             for old in folder.iterdir() if made["use"] == "old" else ():
-                if not (place / old.name).exists():
+                if old.name != _BESIDE and not (place / old.name).exists():
+                    for beside in folder.glob(f"{_BESIDE}/*"):
+                        os.replace(beside, place / beside.name)
                     os.replace(old, place / old.name)
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -7,8 +7,17 @@ from contextlib import nullcontext
 
 import pytest
 
+from legnet_cli import files
 from legnet_cli.errors import ConfigError, DataError, LegnetError
-from legnet_cli.files import atomic_folder, atomic_path, check_folder, check_output, is_folder_output, replace_folder
+from legnet_cli.files import (
+    atomic_folder,
+    atomic_path,
+    check_folder,
+    check_not_input,
+    check_output,
+    is_folder_output,
+    replace_folder,
+)
 
 SUFFIXES = (".geojson", ".csv")
 
@@ -54,6 +63,35 @@ def test_check_output_refuses(tmp_path, name, error, message):
         check_output(path, overwrite=False, suffixes=SUFFIXES, folder_files="Task1_*.txt")
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["s3://bucket/a.csv", "s3:/bucket/a.csv", "https://x/a.csv", "/vsis3/bucket/a.csv", "gs://b/folder"]
+)
+def test_places_elsewhere_cannot_be_written(path):
+    with pytest.raises(ConfigError, match="of this machine alone"):
+        check_output(path, overwrite=True, suffixes=SUFFIXES, folder_files="Task1_*.txt")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("target", ["there.csv", "nowhere.csv", "folder"])
+def test_links_are_not_replaced(tmp_path, target):
+    (tmp_path / "there.csv").touch()
+    (tmp_path / "folder").mkdir()
+    link = tmp_path / ("link" if target == "folder" else "link.csv")
+    link.symlink_to(target)
+    with pytest.raises(ConfigError, match=f"is a link: write to what it leads to, {target}"):
+        check_output(link, overwrite=True, suffixes=SUFFIXES, folder_files="Task1_*.txt")
+
+
+def test_inputs_are_not_replaced(tmp_path):
+    for name in ("a.tif", "b.tif"):
+        (tmp_path / name).touch()
+    inputs = [tmp_path / "a.tif", "https://x/y.tif", tmp_path / "gone.tif"]
+    check_not_input([tmp_path / "b.tif", tmp_path / "c.tif"], inputs)
+    (tmp_path / "there").symlink_to(tmp_path)
+    with pytest.raises(ConfigError, match=r"there/a\.tif: is an input of this run"):
+        check_not_input([tmp_path / "there" / "a.tif"], inputs)
 
 
 def test_check_output_without_a_folder_form(tmp_path):
@@ -137,6 +175,116 @@ def test_sidecars_come_along(tmp_path):
         for suffix in (".shp", ".dbf"):
             scratch.with_suffix(suffix).write_text(suffix)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.dbf", "a.shp"]
+
+
+def several(target, text, *, kind):
+    """Write an output of several files, one of which goes when it is written anew."""
+    stale = list(target.glob("*.txt")) if kind == "folder" else [target.with_suffix(".old")]
+    with atomic_path(target, stale=stale) as scratch:
+        if kind == "folder":
+            scratch.mkdir()
+            for name in ("a", "b", text):
+                (scratch / f"{name}.txt").write_text(text)
+            scratch = scratch.with_name("out.json")
+        else:
+            scratch.write_text(text)
+            scratch = scratch.with_suffix(".dbf")
+        scratch.write_text(text)
+
+
+def content(folder):
+    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
+
+
+def prepare(tmp_path, kind):
+    """An output of several files, and one of somebody else; returns its path and what there must be in the end."""
+    target = tmp_path / {"folder": "out", "file": "out.shp"}[kind]
+    several(target, "old", kind=kind)
+    if kind == "file":
+        target.with_suffix(".old").write_text("old")
+    (tmp_path / "notes").write_text("mine")
+    if kind == "folder":
+        return target, {
+            "out/a.txt": "new",
+            "out/b.txt": "new",
+            "out/new.txt": "new",
+            "out.json": "new",
+            "notes": "mine",
+        }
+    return target, {"out.shp": "new", "out.dbf": "new", "notes": "mine"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_several_files_are_replaced_as_a_whole(tmp_path, kind):
+    target, expected = prepare(tmp_path, kind)
+    several(target, "new", kind=kind)
+    assert content(tmp_path) == expected
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+@pytest.mark.parametrize("failing", range(8))
+def test_several_files_stay_after_an_error(tmp_path, kind, failing, monkeypatch):
+    target, expected = prepare(tmp_path, kind)
+    before = content(tmp_path)
+    real, left = os.replace, iter(range(failing, -1000, -1))
+
+    def stop(source, goal):
+        if next(left) == 0:
+            raise KeyboardInterrupt
+        real(source, goal)
+
+    monkeypatch.setattr(os, "replace", stop)
+    try:
+        several(target, "new", kind=kind)
+    except KeyboardInterrupt:
+        assert content(tmp_path) == before
+    else:
+        assert failing >= 4
+        assert content(tmp_path) == expected
+
+
+KILLED = """
+import os, pathlib, signal, sys
+sys.path[:0] = [{tests!r}]
+from test_files import several
+real, left = os.replace, iter(range({failing}, -1000, -1))
+def stop(source, goal):
+    if next(left) == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(source, goal)
+os.replace = stop
+several(pathlib.Path({target!r}), "new", kind={kind!r})
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such signals")
+@pytest.mark.parametrize("kind", ["folder", "file"])
+@pytest.mark.parametrize("failing", range(4))
+def test_several_files_are_whole_or_absent_after_a_kill(tmp_path, kind, failing):
+    target, _ = prepare(tmp_path, kind)
+    before = content(tmp_path)
+    tests = os.path.dirname(__file__)
+    code = KILLED.format(tests=tests, failing=failing, target=str(target), kind=kind)
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert not target.exists() or content(target.parent).items() >= before.items()
+    files._sweep.cache_clear()
+    with atomic_path(tmp_path / "other") as scratch:  # the next process, an output of any kind
+        scratch.write_text("x")
+    assert content(tmp_path) == before | {"other": "x"}
+
+
+@pytest.mark.parametrize("name", ["out/a.txt", "out.csv", "out.json"])
+def test_what_appears_meanwhile_stays(tmp_path, name):
+    as_folder = name == "out/a.txt"
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match="has appeared meanwhile"):  # noqa: PT012, SIM117
+        with atomic_path(tmp_path / ("out" if as_folder else "out.csv"), overwrite=False) as scratch:
+            if as_folder:
+                scratch.mkdir()
+            (scratch / "a.txt" if as_folder else scratch).write_text("new")
+            scratch.with_suffix(".json").write_text("new")
+            (tmp_path / name).write_text("mine")
+    assert content(tmp_path) == {name: "mine"}
 
 
 def test_folder_keeps_other_files(tmp_path):

@@ -133,7 +133,7 @@ def write_task1(path: PathLike, images: Sequence[ImageDetections], classes: Sequ
         DataError: the files cannot be written.
     """
     check_task1([image.image for image in images], classes)
-    with atomic_path(path) as scratch:
+    with atomic_path(path, stale=list(Path(path).glob(TASK1_FILES))) as scratch:
         scratch.mkdir()
         with ExitStack() as stack:
             names = [scratch / f"Task1_{name}.txt" for name in classes]
@@ -143,9 +143,6 @@ def write_task1(path: PathLike, images: Sequence[ImageDetections], classes: Sequ
                 scores, corners = found.scores.astype(str).tolist(), _corners(found.boxes).tolist()
                 for label, score, numbers in zip(found.labels.tolist(), scores, corners, strict=True):
                     files[label].write(f"{image.image} {score} {' '.join(map(str, numbers))}\n")
-        for stale in Path(path).glob(TASK1_FILES):
-            if not (scratch / stale.name).exists():
-                stale.unlink()
 
 
 def read_task1(path: PathLike) -> tuple[list[ImageDetections], list[str]]:

@@ -22,7 +22,7 @@ import shapely
 from legnet_cli.geo.features import CHUNK, Features, chunks
 from legnet_cli.geo.rings import jumping, to_geometries
 
-# what an older file of the same name may have left; beside the new file it would be wrong
+# what belongs to a file, by the suffix of its name
 SIDECARS = {
     ".shp": (".shx", ".dbf", ".prj", ".cpg", ".qpj", ".qix", ".sbn", ".sbx", ".shp.xml"),
     ".gpkg": (".gpkg-wal", ".gpkg-shm", ".gpkg-journal"),

@@ -82,6 +82,11 @@ def check_format(path: PathLike) -> None:
         raise DependencyError(f"{path}: GeoParquet needs pyarrow: run `{install_line('geoparquet')}`")
 
 
+def sidecars(path: PathLike) -> list[Path]:
+    """Files that an older layer of that name may have beside it; beside a new one they would be wrong."""
+    return [Path(path).with_suffix(ending) for ending in gdal_vector.SIDECARS.get(Path(path).suffix.lower(), ())]
+
+
 def write_layer(path: PathLike, layer: Features) -> None:
     """Write ``layer`` to ``path``, replacing what is there, in the format its suffix names (see the module).
 
@@ -98,15 +103,12 @@ def write_layer(path: PathLike, layer: Features) -> None:
     crs = layer.crs
     if suffix == ".geojson" and crs is not None and not crs.equals(WGS84, ignore_axis_order=True):
         raise ValueError(f"GeoJSON is in WGS 84, not in {crs.name}")
-    with atomic_path(path) as scratch:
+    with atomic_path(path, stale=sidecars(path)) as scratch:
         if suffix == ".geojson":
             astray = geojson.write(scratch, layer)
         elif suffix == ".parquet":
             astray = geoparquet.write(scratch, layer, {})
         else:
             astray = gdal_vector.write(scratch, layer)
-            for ending in gdal_vector.SIDECARS.get(suffix, ()):
-                if not scratch.with_suffix(ending).exists():
-                    Path(path).with_suffix(ending).unlink(missing_ok=True)
     if astray:
         logger.warning("%d objects have no place on the map: written without geometry", astray)
