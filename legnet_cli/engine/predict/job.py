@@ -82,6 +82,25 @@ class Job:
             yield
 
     @contextmanager
+    def last(self, plans: Sequence[ScenePlan], *, shared: bool) -> Iterator[bool]:
+        """Whether this process is the one that puts everything together.
+
+        Without shares it is; of several shares the first that finds all blocks searched, and only while it is at it.
+        """
+        if not shared:
+            yield True
+            return
+        lock = filelock.FileLock(self.folder / "lock")
+        try:
+            mine = self.complete(plans) and bool(lock.acquire(timeout=0))
+        except filelock.Timeout:
+            mine = False
+        try:
+            yield mine and self.complete(plans)  # another one may have just done so, and removed the folder
+        finally:
+            lock.release()
+
+    @contextmanager
     def _held(self, shared: str) -> Iterator[None]:
         lock = filelock.FileLock(self.folder / f"lock{shared}")
         holder = self.folder / f"holder{shared}.json"
@@ -144,6 +163,10 @@ class Job:
         """Record outputs that a later run of this job may replace."""
         self._record["written"] = {str(out): _stamp(out) for out in outputs}
         self._write_record()
+
+    def complete(self, plans: Sequence[ScenePlan]) -> bool:
+        """Whether every block of ``plans`` has been searched."""
+        return all(self.has(plan, block) for plan in plans for block in range(plan.blocks))
 
     def has(self, plan: ScenePlan, block: int) -> bool:
         """Whether a block has been searched."""

@@ -27,7 +27,7 @@ from legnet_cli.engine.predict.job import Job, job_folder
 from legnet_cli.engine.predict.outputs import SceneResult, check_outputs, check_scenes, write_detections
 from legnet_cli.engine.predict.plan import ScenePlan, plan_scene, scene_names, settings_digest, shares
 from legnet_cli.engine.predict.preview import write_preview
-from legnet_cli.engine.predict.search import Crew, Done, all_done, join_scene, search_by_crew, search_here
+from legnet_cli.engine.predict.search import Crew, Done, join_scene, search_by_crew, search_here
 from legnet_cli.engine.predict.workers import Processes, gpus
 from legnet_cli.errors import CheckpointError, ConfigError, DataError
 from legnet_cli.geo.aoi import Aoi, read_aoi
@@ -136,37 +136,54 @@ def predict(
     georefs = [(plan.name, plan.scene.georef) for plan in plans]
     check_scenes(georefs, detector.card.classes, config.out, config.crs)
     job = Job(folder, how)
-    shared = "" if config.shard is None else "-{}-of-{}".format(*config.shard)
-    with job.open(plans, fresh=config.overwrite and config.shard is None, shared=shared), _kept_if_used(job):
+    shard = config.shard
+    share = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
+    with job.open(plans, fresh=config.overwrite and shard is None, shared=share), _kept_if_used(job, shard is None):
         failures += _search(plans, job, config, detector, on_progress, observer)
         good = [plan for plan in plans if plan.name not in {failure.name for failure in failures}]
         if not good:
-            job.remove()
-            raise DataError("; ".join(failure.reason for failure in failures[:1]))
-        known = (detector.card.classes, detector.card.name)
-        if config.shard is not None and not all_done(good, job):
-            return PredictResult((), *known, None, (), time.perf_counter() - start, tuple(failures))
-        results = [join_scene(plan, job, config, wanted, observer) for plan in good]
-        with observer("write"):
-            write_detections(config.out, results, *known, config.crs)
-        drawn = [path for path, name in zip(previews, names, strict=False) if name in {plan.name for plan in good}]
-        for path, plan, result in zip(drawn, good, results, strict=False):
-            _draw(path, plan.scene, detector.card.classes, result)
-        if failures:
-            job.note_written([config.out, *drawn])
-    if not failures:
-        job.remove()
+            raise DataError(failures[0].reason)
+        results, drawn = [], []
+        with job.last(good, shared=shard is not None) as last:
+            if last:
+                results = [join_scene(plan, job, config, wanted, observer) for plan in good]
+                drawn = _write(config, detector, results, good, dict(zip(names, previews, strict=False)), observer)
+            if last and failures:
+                job.note_written([config.out, *drawn])
+            elif last:
+                job.remove()
     seconds = time.perf_counter() - start
-    return PredictResult(tuple(results), *known, config.out, tuple(drawn), seconds, tuple(failures))
+    card, out = detector.card, config.out if last else None
+    return PredictResult(tuple(results), card.classes, card.name, out, tuple(drawn), seconds, tuple(failures))
+
+
+def _write(
+    config: PredictConfig,
+    detector: Detector,
+    results: Sequence[SceneResult],
+    plans: Sequence[ScenePlan],
+    previews: Mapping[str, Path],
+    observer: StageObserver,
+) -> list[Path]:
+    """Write the output, and the previews of the scenes by name; returns these."""
+    card = detector.card
+    with observer("write"):
+        write_detections(config.out, results, card.classes, card.name, config.crs)
+    drawn = []
+    for plan, result in zip(plans, results, strict=True):
+        if plan.name in previews:
+            _draw(previews[plan.name], plan.scene, card.classes, result)
+            drawn.append(previews[plan.name])
+    return drawn
 
 
 @contextmanager
-def _kept_if_used(job: Job) -> Iterator[None]:
-    """After an error or interrupt keep the folder only if there is something in it to go on from."""
+def _kept_if_used(job: Job, alone: bool) -> Iterator[None]:
+    """After an error or interrupt keep the folder only if others use it, or there is something to go on from."""
     try:
         yield
     except BaseException:
-        if job.empty:
+        if alone and job.empty:
             job.remove()
         raise
 

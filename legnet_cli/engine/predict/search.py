@@ -174,8 +174,3 @@ def join_scene(
         found = Detections(boxes, found.scores, found.labels)
     logger.debug("%s: %d objects", plan.name, len(found))
     return SceneResult(scene.path, plan.name, found, scene.georef, len(plan.tiles), plan.km2, grid_boxes, scale)
-
-
-def all_done(plans: Sequence[ScenePlan], job: Job) -> bool:
-    """Whether every block of ``plans`` has been searched."""
-    return all(job.has(plan, block) for plan in plans for block in range(plan.blocks))

@@ -193,6 +193,20 @@ def test_shares_in_any_order_make_the_whole(tmp_path, scenes, monkeypatch, count
     assert not (tmp_path / "job").exists()
 
 
+def test_of_two_last_shares_one_writes(tmp_path, scenes, monkeypatch):
+    search(tmp_path, scenes, BlobDetector(), monkeypatch, shard=(1, 2), job=tmp_path / "job")
+    with filelock.FileLock(tmp_path / "job" / "lock"):  # as the other one holds while it writes
+        result = search(tmp_path, scenes, BlobDetector(), monkeypatch, shard=(2, 2), job=tmp_path / "job")
+    assert result.out is None
+    assert not (tmp_path / "out.geojson").exists()
+
+
+def test_a_share_that_fails_leaves_the_folder_to_others(tmp_path, scenes, monkeypatch):
+    with pytest.raises(Stop):
+        search(tmp_path, scenes, Dying(0), monkeypatch, shard=(2, 2), job=tmp_path / "job")
+    assert (tmp_path / "job" / "job.json").exists()
+
+
 def test_a_last_run_without_shard_writes_what_shares_found(tmp_path, scenes, monkeypatch):
     search(tmp_path, scenes, BlobDetector(), monkeypatch, shard=(1, 2), job=tmp_path / "job")
     rest = BlobDetector()
