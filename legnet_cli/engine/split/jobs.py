@@ -51,14 +51,13 @@ class Job:
 
 
 def make_jobs(plans: Sequence[ImagePlan]) -> Iterator[Job]:
-    """The jobs for all tiles; their number and keys depend on nothing but the images.
-
-    Raises:
-        DataError: an image is no raster.
-    """
+    """The jobs for all tiles; their number and keys depend on nothing but the images."""
     for plan in plans:
         path = _path(plan)
-        order = reading_order(path)
+        try:
+            order = reading_order(path)
+        except DataError:  # its one job will say so
+            order = "whole"
         parts: dict[int, list[Cut]] = {}
         for cut in plan.cuts:
             start = {"whole": 0, "rows": cut.tile.row, "columns": cut.tile.col}[order]

@@ -270,7 +270,10 @@ def _footprints(plan: ImagePlan) -> NDArray[np.object_]:
     path = plan.image.path
     if path is None or path.suffix.lower() not in _GEOREFERENCED or not plan.cuts:
         return none
-    georef = read_georef(path)
+    try:
+        georef = read_georef(path)
+    except DataError:  # whoever reads its pixels will say so
+        return none
     if georef.crs is None:
         return none
     tiles = [cut.tile for cut in plan.cuts]

@@ -159,7 +159,7 @@ def test_bad_settings(options, message):
 def test_unlabelled_data(tmp_path):
     data = write_dota(tmp_path / "dota", {"P1": ([], ())})
     write_csv(tmp_path / "f.csv", [], CLASSES)
-    with pytest.raises(DataError, match="holds no object to measure by"):
+    with pytest.raises(DataError, match="has no object to evaluate"):
         evaluate(config(data, tmp_path / "run", predictions=tmp_path / "f.csv"))
 
 

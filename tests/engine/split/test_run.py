@@ -1,6 +1,7 @@
 """Splitting datasets: mmrotate's tiles, every layout, nothing lost, the same result however it is made."""
 
 import json
+import struct
 import subprocess
 import sys
 import warnings
@@ -143,6 +144,21 @@ def test_scenes_without_georeference_are_nothing_to_tell(tmp_path, dota, caplog)
     result = run(dota, tmp_path / "out")
     assert caplog.records == []
     assert not [problem for problem in result.problems if "georeference" in problem.message]
+
+
+@pytest.mark.parametrize("options", [{}, {"val_fraction": 0.3}, {"format": "tif"}])
+def test_a_damaged_header_is_named_or_left_out(tmp_path, write_scene, options):
+    for name in ("a", "b"):
+        write_scene(f"src/images/{name}.tif", np.full((3, 150, 150), 9, np.uint8))
+        (tmp_path / "src/labelTxt").mkdir(exist_ok=True)
+        (tmp_path / f"src/labelTxt/{name}.txt").write_text("10 10 30 10 30 20 10 20 car 0\n")
+    path = tmp_path / "src/images/b.tif"
+    path.write_bytes(path.read_bytes().replace(struct.pack("<HH", 277, 3), struct.pack("<HH", 277, 99)))  # bands
+    with pytest.raises(DataError, match=r"b\.tif: "):
+        run(tmp_path / "src", tmp_path / "out", **options)
+    result = run(tmp_path / "src", tmp_path / "out", skip_bad=True, overwrite=True, **options)
+    assert [problem.place for problem in result.problems if problem.left_out] == [str(path)]
+    assert {file.name[0] for file in (tmp_path / "out").rglob("*__*")} == {"a"}
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
