@@ -70,7 +70,9 @@ TWO_STAGE = ["backbone", "/backbone", "neck", "/neck", "rpn", "/rpn", "roi", "nm
         ("rotated-fcos/legnet-nano", MMRotateDetector, TWO_STAGE[:4]),
     ],
 )
-def test_stages_of_a_search(recipe, kind, stages, events, observer):
+def test_stages_of_a_search(recipe, kind, stages, events, observer, request):
+    if kind is MMRotateDetector:
+        request.getfixturevalue("mmrotate")
     weights = random_checkpoint(get_recipe(recipe))
     config = model_config(get_recipe(recipe), len(weights.card.classes))
     network = kind(config, weights.state, device=torch.device("cpu"))

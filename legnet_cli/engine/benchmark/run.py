@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from legnet_cli.detectors.devices import choose_device, choose_precision
 from legnet_cli.detectors.engines import check_engine, needs_export
 from legnet_cli.detectors.loader import Detector, build_detector, load_detector
+from legnet_cli.detectors.mmrotate.door import import_mm
 from legnet_cli.detectors.networks import is_fast, random_checkpoint
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch
@@ -157,6 +158,7 @@ def _check_baseline(subject: _Subject) -> None:
         raise ConfigError(
             f"--baseline: {subject.first.card.recipe} runs through mmrotate's own test path anyway: leave it out"
         )
+    import_mm()  # refused before anything is measured
 
 
 def _measure(

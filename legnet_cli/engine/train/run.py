@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from legnet_cli.detectors.mmrotate.door import import_mm
 from legnet_cli.detectors.mmrotate.training import TrainableDetector
 from legnet_cli.detectors.weights.checkpoint import ModelCard, read_state
 from legnet_cli.detectors.weights.fetch import fetch
@@ -84,13 +85,14 @@ def train(
     Raises:
         ConfigError: settings that are wrong or disagree.
         DataError: data or weights that cannot be used, or a loss that is not finite.
-        DependencyError: a device that is absent or has too little memory.
+        DependencyError: mmrotate or a device is absent, or has too little memory.
     """
     begin = time.perf_counter()
     config, plan = read_settings(config) if config.resume else (config, None)
     if not config.resume and not config.dry_run:
         for name in _RUN:  # settings alone are of a run that was ended before its first checkpoint
             check_output(f"{config.out}/", overwrite=config.overwrite, folder_files=name)
+    import_mm()  # refused before the data are read
     with open_fabric(config.device, config.devices, config.nodes, config.precision) as fabric:
         result = _train(fabric, config, plan, on_step, on_download)
     return replace(result, seconds=time.perf_counter() - begin)

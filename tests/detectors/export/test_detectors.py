@@ -41,8 +41,11 @@ def random_checkpoint(detector):
     return Checkpoint(state, ModelCard("random", name, CLASSES, 256, 64, 0.5))
 
 
+pytestmark = pytest.mark.usefixtures("mmrotate")
+
+
 @pytest.fixture(scope="module", params=[name for name in EXPORTABLE if name != "oriented-rcnn"])
-def checkpoint(request):
+def checkpoint(request, mmrotate):
     return random_checkpoint(request.param)
 
 

@@ -41,6 +41,7 @@ def entries(node, path=""):
     return {path: (type(node), node)}
 
 
+@pytest.mark.usefixtures("mmrotate")
 @pytest.mark.parametrize("name", dict.fromkeys([*RECIPES, *PAIRS]))
 def test_is_the_stock_config_key_by_key(name):
     recipe = get_recipe(name)

@@ -1,0 +1,8 @@
+"""All tests here need mmrotate."""
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _mmrotate(mmrotate):
+    pass
