@@ -15,7 +15,7 @@ from legnet_cli.detectors.export import box_operators
 from legnet_cli.detectors.export.dense import OrientedDense, export_dense
 from legnet_cli.detectors.export.file import check_export, check_network, export_file, operators
 from legnet_cli.detectors.export.onnx_builder import Graph
-from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
+from legnet_cli.detectors.fast.oriented_rcnn import OrientedLayers, OrientedRCNN
 from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_detector
 from legnet_cli.detectors.metadata import OUTPUTS, ExportOptions
 from legnet_cli.detectors.runtimes import filled, open_exported, require
@@ -210,11 +210,7 @@ def test_convolutions_of_both_backbones(kind):
 
 def shapes(config):
     """Names and shapes of the weights of a network."""
-    network = OrientedRCNN.__new__(OrientedRCNN)
-    torch.nn.Module.__init__(network)
-    network.cfg = config
-    network._build()
-    return {k: v.shape for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    return {k: v.shape for k, v in OrientedLayers(config).state_dict().items() if not k.endswith("num_batches_tracked")}
 
 
 def random_boxes(count, spread, seed=0):
