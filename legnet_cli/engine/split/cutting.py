@@ -18,8 +18,6 @@ from legnet_cli.boxes import boxes_to_polygons, polygons_to_boxes
 from legnet_cli.data.labels import ImageLabels
 from legnet_cli.tiles import Tile, tile_starts
 
-TRUNCATED = ("keep", "drop", "recut")
-
 _IMAGE_SHARE = 0.6  # of a window that the image must cover
 _TIE = 0.01  # where no window has that share, those this close to the best are taken
 _OBJECT_SHARE = 0.7  # of an object that must lie in a window

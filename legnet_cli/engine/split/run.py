@@ -26,7 +26,7 @@ from legnet_cli.engine.split.jobs import Cutter, image_key, make_folders, make_j
 from legnet_cli.engine.split.plan import SplitPlan, make_plan
 from legnet_cli.engine.split.report import SHEET, SplitCounts, count_tiles, draw_sheet, warnings
 from legnet_cli.errors import DataError
-from legnet_cli.files import check_folder
+from legnet_cli.files import check_folder, writable
 
 RECORD = "split.json"  # settings and counts; marks a folder as one that may be replaced
 FORMATS = ("png", "tif")
@@ -123,12 +123,18 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
             resumed=resumed,
             seconds=time.perf_counter() - start,
         )
-    for file, text in dota.FORMAT.side_files(dataset).items():
-        (draft.folder / file).write_text(text, encoding="utf-8", newline="\n")
-    record = {"legnet": __version__, "settings": _settings(config), **result.to_dict()}
-    (draft.folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_notes(draft.folder, config, dataset, result)
     draft.publish()
     return result
+
+
+def _write_notes(folder: Path, config: SplitConfig, dataset: Dataset, result: SplitResult) -> None:
+    """Write the list of classes, and the settings and counts."""
+    record = {"legnet": __version__, "settings": _settings(config), **result.to_dict()}
+    with writable(config.out):
+        for file, text in dota.FORMAT.side_files(dataset).items():
+            (folder / file).write_text(text, encoding="utf-8", newline="\n")
+        (folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _settings(config: SplitConfig) -> dict[str, object]:
