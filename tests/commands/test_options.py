@@ -53,8 +53,8 @@ def test_a_flag_reads_the_same_everywhere():
         for known in declared(config):
             seen.setdefault(known.flag, set()).add((known.type if not known.choices else str, known.option.help))
     types = {flag: len({kind for kind, _ in pairs}) for flag, pairs in seen.items()}
-    # export fixes a height and a width; eval compares folders, benchmark a file: both are paths
-    assert {flag for flag, count in types.items() if count > 1} == {"--tile"}
+    # export fixes a height and a width; predict can name the devices, train numbers them
+    assert {flag for flag, count in types.items() if count > 1} == {"--tile", "--devices"}
     shared = ("--device", "--stretch", "--labels", "--score", "--overwrite", "--bands", "--engine", "--class-field")
     assert all(len(seen[flag]) == 1 for flag in shared)
 
@@ -95,7 +95,7 @@ def test_closed_sets_are_in_the_help(name):
 
 def test_lists_are_comma_separated_and_repeatable(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr("legnet_cli.engine.split.run.split", lambda config, *_: seen.append(config) or 1 / 0)
+    monkeypatch.setattr("legnet_cli.engine.split.split", lambda config, *_: seen.append(config) or 1 / 0)
     for args in (["--scale", "0.5,1"], ["--scale", "0.5", "--scale", "1"]):
         with pytest.raises(ZeroDivisionError):
             runner.invoke(app, ["split", "d", "--out", str(tmp_path / "o"), *args], catch_exceptions=False)
