@@ -135,6 +135,19 @@ def test_sizes():
     assert measured.metres == {}
 
 
+@pytest.mark.parametrize(("side", "name"), [(31.9, "small"), (32, "medium"), (95.9, "medium"), (96, "large")])
+def test_limits_of_sizes(side, name):
+    true = truths([A], quads=boxes_to_polygons(np.array([[50, 50, side, side, 0.0]])))
+    parts = compute_metrics(predictions([]), true, ["plane"]).pixels
+    assert [key for key, part in parts.items() if part.counts.sum()] == [name]
+
+
+def test_lengths_of_ignored_objects_alone_make_no_sizes():
+    true = truths([A, B], difficult=[0])
+    true.metres[0] = 5
+    assert compute_metrics(predictions([(*B, 0.9)]), true, ["plane"]).metres == {}
+
+
 def test_sizes_in_metres():
     true = truths([A, B, C])
     true.metres[:] = 5, 20, np.nan
@@ -152,6 +165,12 @@ def test_best_threshold():
     assert (point.score, point.precision, point.recall) == pytest.approx((0.2, 0.75, 1))
     assert measured.points[0] == point
     assert measured.curves[0].precision == pytest.approx([1, 2 / 3, 3 / 4, 3 / 5])
+
+
+def test_of_equal_best_thresholds_the_highest():
+    rows = [(*A, 0.9), (*FAR, 0.5), (600, 5, 0.45), (*B, 0.4)]
+    # 0.9: P 1 R 1/2; 0.4: P 1/2 R 1
+    assert compute_metrics(predictions(rows), truths([A, B]), ["plane"]).overall.score == pytest.approx(0.9)
 
 
 def test_nothing_found_has_no_threshold():
