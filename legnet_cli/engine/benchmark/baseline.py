@@ -47,10 +47,9 @@ def time_baseline(checkpoint: Checkpoint, detector: Detector, tile: NDArray[np.u
     """Search ``tile`` (h, w, 3) alternately through mmrotate and ``detector``, both warm, at the same precision."""
     from legnet_cli.detectors.mmrotate.build import MMRotateDetector
 
-    config = network_config(checkpoint.card)
     device = detector.device
     dtype = PRECISIONS[choose_precision(detector.precision, device)]
-    stock = MMRotateDetector(config, checkpoint.state, device=device, dtype=dtype)
+    stock = MMRotateDetector(network_config(checkpoint.card), checkpoint.state, device=device, dtype=dtype)
     pixels = torch.from_numpy(tile[None])
     ways: tuple[Callable[[], list[Detections]], ...]
     ways = (lambda: stock.detect(pixels.to(device)), lambda: detector.detect(tile[None]))

@@ -1,0 +1,61 @@
+"""Images of one size are searched as one grid and stay apart in it."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from legnet_cli.boxes import Detections
+from legnet_cli.engine.eval import SearchPlan, Source, load_truth, plan_shapes, search_images
+from legnet_cli.errors import DataError
+
+SIDE = 64
+
+
+class EdgeDetector:
+    """Finds one box over the lower border of images whose last row is bright, one over the upper border of others."""
+
+    card = SimpleNamespace(classes=("ship",))
+
+    def __init__(self):
+        self.batches = []
+
+    def detect(self, images):
+        self.batches.append(len(images))
+        rows = [SIDE - 1 if image[-1].max() > 100 else 1 for image in images]
+        boxes = [np.array([[32, row, 20, 12, 0]], float) for row in rows]
+        return [Detections(box, np.ones(1, np.float32), np.zeros(1, np.int64)) for box in boxes]
+
+
+@pytest.fixture
+def truth(tmp_path):
+    for folder in ("images", "labelTxt"):
+        (tmp_path / folder).mkdir()
+    for number, name in enumerate(("a", "b", "c")):
+        pixels = np.full((SIDE, SIDE), 40, np.uint8)
+        pixels[-5 if number % 2 == 0 else 5] = 200
+        pixels[-1] = 40 + 160 * (number % 2 == 0)
+        cv2.imwrite(str(tmp_path / "images" / f"{name}.png"), pixels)
+        (tmp_path / "labelTxt" / f"{name}.txt").write_text("10 10 30 10 30 20 10 20 ship 0\n")
+    return load_truth(Source(tmp_path))
+
+
+def plan(workers=1, batch=2, tile=SIDE):
+    return SearchPlan(tile, 16, None, "none", batch, workers, 0)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_boxes_over_neighbouring_borders_stay_apart(truth, workers):
+    detector, counts = EdgeDetector(), []
+    shapes = plan_shapes(truth, plan())
+    found = search_images(truth, shapes, detector, plan(workers), None, counts.append)
+    assert [part.boxes[:, 1].tolist() for part in found.images] == [[SIDE - 1], [1], [SIDE - 1]]
+    assert detector.batches == [2, 1]
+    assert sum(counts) == 3
+
+
+def test_missing_images_are_named(truth, tmp_path):
+    (tmp_path / "images" / "b.png").unlink()
+    with pytest.raises(DataError, match="image is missing"):
+        plan_shapes(load_truth(Source(tmp_path)), plan())
