@@ -105,7 +105,7 @@ def to_pixels(polygons: list[Array], crs: CRS | None, georef: Georef) -> list[Ar
     Raises:
         GeoError: there is no way from ``crs`` to the image's reference system.
     """
-    if crs is None or georef.crs is None:
+    if crs is None or georef.crs is None or not polygons:
         return polygons
     ends = np.cumsum([0, *map(len, polygons)])[1:-1]
     try:

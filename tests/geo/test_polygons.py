@@ -110,6 +110,13 @@ def test_longitudes_of_any_convention(lon, crs, left):
     assert np.abs(found[:, 0] - [100, 110, 110, 100]).max() < 1e-4
 
 
+def test_polygons_without_corners():
+    assert to_pixels([], WGS84, scene(WGS84, 189)) == []
+    ring = np.array([[-170, -1], [-169.9, -1], [-169.9, -1.1]])
+    none, found = to_pixels([np.zeros((0, 2)), ring], WGS84, scene(WGS84, 189))
+    assert (len(none), len(found)) == (0, 3)
+
+
 @pytest.mark.parametrize("left", [178, -182])
 def test_polygons_that_jump_at_the_antimeridian(left):
     ring = np.array([[179.9, -1], [-179.9, -1], [-179.9, -1.1], [179.9, -1.1]])
