@@ -99,15 +99,35 @@ class TileGrid(Sequence[Tile]):
         first = _start(row, height, tile, overlap), _start(col, width, tile, overlap)
         return Tile(*first, min(tile, height), min(tile, width))
 
-    def near(self, left: float, top: float, right: float, bottom: float) -> list[int]:
-        """Indices of tiles that the bounds, in pixels, may touch; some neighbours are among them."""
+    def near(self, left: float, top: float, right: float, bottom: float) -> tuple[range, range]:
+        """Rows and columns of the grid whose tiles the bounds, in pixels, may touch; some neighbours are among them."""
         (height, width), (tile, overlap) = self._size, self._tiling
         spans = []
         for low, high, side, count in ((top, bottom, height, self.rows), (left, right, width, self.cols)):
             first = max(0, min(int((min(max(low, 0), side) - tile) // (tile - overlap)), count - 1))
             last = min(count - 1, max(0, int(min(max(high, 0), side) // (tile - overlap)) + 1))
             spans.append(range(first, last + 1))
-        return [row * self.cols + col for row in spans[0] for col in spans[1]]
+        return spans[0], spans[1]
+
+
+class SomeTiles(Sequence[Tile]):
+    """Tiles of a grid, given by their numbers (n,)."""
+
+    def __init__(self, grid: TileGrid, numbers: NDArray[np.int64]) -> None:
+        self._grid, self._numbers = grid, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Tile: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Tile]: ...
+
+    def __getitem__(self, index: int | slice) -> Tile | list[Tile]:
+        chosen = self._numbers[index]
+        return [self._grid[int(number)] for number in chosen] if isinstance(index, slice) else self._grid[int(chosen)]
 
 
 def _count(length: int, tile: int, overlap: int) -> int:

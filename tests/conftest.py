@@ -12,6 +12,7 @@ import pytest
 import rasterio
 import rasterio.errors
 from blobs import HALF_METRE, BlobDetector
+from servers import Bucket, file_server, s3_server
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +60,39 @@ def write_scene(tmp_path):
         return str(path)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def _s3():
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(_s3, monkeypatch):
+    """An empty bucket of an S3 server, which the environment names as GDAL has it."""
+    from legnet_cli.geo import stores
+
+    for name, value in {
+        "AWS_S3_ENDPOINT": _s3,
+        "AWS_HTTPS": "NO",
+        "AWS_VIRTUAL_HOSTING": "FALSE",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "GDAL_HTTP_RETRY_DELAY": "0.01",
+        "no_proxy": "127.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    stores.open_store.cache_clear()
+    yield Bucket(_s3)
+    stores.open_store.cache_clear()
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    """A server of the files in the temporary folder."""
+    monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.01")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with file_server(tmp_path) as server:
+        yield server

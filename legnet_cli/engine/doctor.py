@@ -21,6 +21,7 @@ EXTRAS = {
     "onnx": ("export", "legnet export"),
     "onnxruntime": ("export", "ONNX files"),
     "openvino": ("export", "OpenVINO files"),
+    "obstore": ("cloud", "folders of s3://, gs://, az://"),
     "ray": ("cluster", "predict --cluster"),
     "tensorboard": ("logging", "TensorBoard events of training runs"),
     "wandb": ("logging", "training runs on Weights & Biases"),

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -276,10 +276,15 @@ def _horizontal_crs(crs: rasterio.crs.CRS | None) -> tuple[CRS | None, tuple[str
     if not crs:
         return None, ()
     try:
-        found = CRS.from_wkt(crs.to_wkt(version="WKT2_2019"))
-        return found.sub_crs_list[0] if found.is_compound else found.to_2d(), ()
+        return _without_height(crs.to_wkt(version="WKT2_2019")), ()
     except (CRSError, rasterio.errors.CRSError, *READ_ERRORS) as error:
         return None, (f"its coordinate system cannot be understood and is ignored: {error}",)
+
+
+@lru_cache(maxsize=64)  # a system takes 40 kB, and thousands of scenes have the same
+def _without_height(wkt: str) -> CRS:
+    found = CRS.from_wkt(wkt)
+    return found.sub_crs_list[0] if found.is_compound else found.to_2d()
 
 
 def _usable_gcps(points: Sequence[Any], crs: CRS | None) -> tuple[Any, ...]:

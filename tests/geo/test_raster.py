@@ -1,7 +1,4 @@
-import functools
-import http.server
 import logging
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -307,43 +304,28 @@ def test_a_file_that_fails_midway_names_the_place(write_scene):
         Scene.open(path, stretch="2,98")
 
 
-class _Ranges(http.server.SimpleHTTPRequestHandler):
-    """Serves byte ranges, as object stores do."""
-
-    def do_GET(self):
-        path = Path(self.translate_path(self.path))
-        if not path.exists():
-            return self.send_error(404)
-        data = path.read_bytes()
-        first, last = 0, len(data) - 1
-        if "Range" in self.headers:
-            first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
-            last = min(last, len(data) - 1)
-        self.send_response(206 if "Range" in self.headers else 200)
-        self.send_header("Content-Length", str(last - first + 1))
-        self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
-        self.send_header("Accept-Ranges", "bytes")
-        self.end_headers()
-        self.wfile.write(data[first : last + 1])
-
-    def log_message(self, *_):
-        pass
-
-
-def test_urls_are_read_by_ranges(write_scene, tmp_path, monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+def test_urls_are_read_by_ranges(write_scene, web):
     image = pattern(3, 300, 300)
     write_scene("a.tif", image, **TILED)
-    handler = functools.partial(_Ranges, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        with Scene.open(f"{url}/a.tif") as scene:
-            assert scene.name == "a.tif"
-            assert (scene.read(Tile(100, 50, 120, 200))[0] == np.moveaxis(image[:, 100:220, 50:250], 0, 2)).all()
-        with pytest.raises(DataError, match="404"):
-            Scene.open(f"{url}/missing.tif")
-        server.shutdown()
+    with Scene.open(f"{web.url}/a.tif") as scene:
+        assert scene.name == "a.tif"
+        assert (scene.read(Tile(100, 50, 120, 200))[0] == np.moveaxis(image[:, 100:220, 50:250], 0, 2)).all()
+    with pytest.raises(DataError, match="404"):
+        Scene.open(f"{web.url}/missing.tif")
+
+
+@pytest.mark.parametrize("kind", ["http", "s3"])
+def test_busy_servers_are_asked_again(write_scene, web, bucket, kind):
+    images = np.random.default_rng(0).integers(0, 255, (24, 3, 600, 600), np.uint8)
+    for number, image in enumerate(images):
+        path = write_scene(f"{kind}{number}.tif", image, **TILED)
+        bucket.put(f"{kind}{number}.tif", Path(path).read_bytes())
+    ask, root = (web.busy.be, web.url) if kind == "http" else (bucket.busy, "s3://scenes")
+    ask(0.3)
+    for number, image in enumerate(images):
+        with Scene.open(f"{root}/{kind}{number}.tif") as scene:
+            assert (scene.read(Tile(0, 0, 600, 600))[0] == np.moveaxis(image, 0, 2)).all()
+    assert sum(ask(0).values()) < 24 * 8
 
 
 @pytest.mark.parametrize("gsd", [None, "double"])

@@ -57,8 +57,10 @@ def _cut_by_tile(
     """Which boxes come near or over a border of their tile that is not a border of the scene."""
     corners = boxes_to_polygons(boxes)
     low, high = corners.min(1), corners.max(1)
-    start = np.array([(t.col, t.row) for t in tiles], np.float64)[tile_of]
-    stop = start + np.array([(t.width, t.height) for t in tiles], np.float64)[tile_of]
+    used, which = np.unique(tile_of, return_inverse=True)
+    windows = [tiles[number] for number in used.tolist()]
+    start = np.array([(t.col, t.row) for t in windows], np.float64)[which]
+    stop = start + np.array([(t.width, t.height) for t in windows], np.float64)[which]
     scene = np.array([shape[1], shape[0]], np.float64)
     margin = np.maximum(CUT_MARGIN, 0.1 * boxes[:, 2:3])
     near_start = (low < start + margin) & (start > 0)

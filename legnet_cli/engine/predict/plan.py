@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -18,8 +19,9 @@ from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.errors import ConfigError
 from legnet_cli.geo.aoi import Aoi, aoi_in_pixels, tiles_touching
 from legnet_cli.geo.georef import Georef
+from legnet_cli.geo.inputs import is_remote
 from legnet_cli.geo.raster import Scene
-from legnet_cli.tiles import Tile, TileGrid, choose_tiling
+from legnet_cli.tiles import SomeTiles, Tile, TileGrid, choose_tiling
 
 logger = logging.getLogger(__name__)
 
@@ -66,16 +68,19 @@ class ScenePlan:
 
 def scene_names(paths: Sequence[str]) -> list[str]:
     """For each path the shortest end of it, in whole parts, that no other path has; files of one name get folders."""
-    parts = [PurePosixPath(path.replace(os.sep, "/").replace("\\", "/")).parts for path in paths]
+    bare = [path.partition("?")[0] if is_remote(path) else path for path in paths]
+    if len(set(bare)) < len(bare):  # what follows a question mark tells them apart
+        bare = list(paths)
+    parts = [PurePosixPath(path.replace(os.sep, "/").replace("\\", "/")).parts for path in bare]
     names = [""] * len(paths)
     waiting = list(range(len(paths)))
     length = 1
     while waiting:
         ends = {index: "/".join(parts[index][-length:]) for index in waiting}
-        taken = list(ends.values())
+        taken = Counter(ends.values())
         still = []
         for index, end in ends.items():
-            if taken.count(end) == 1 or length >= len(parts[index]):
+            if taken[end] == 1 or length >= len(parts[index]):
                 names[index] = end
             else:
                 still.append(index)
@@ -100,14 +105,13 @@ def plan_scene(path: str, name: str, stamp: str, config: PredictConfig, card: Mo
         plan = ScenePlan(name, key, stamp, scene, grid, None, km2)
         if aoi is not None:
             plan = _inside(plan, grid, aoi)
+        _check_count(name, len(plan.tiles))
         logger.debug(
             "%s: %d × %d pixels%s, %d tiles of %d pixels, overlap %d",
             *(name, scene.width, scene.height),
             "" if scene.georef.gsd is None else " of {:.3g} × {:.3g} m".format(*scene.georef.gsd),
             *(len(plan.tiles), tile, overlap),
         )
-    if len(plan.tiles) > MOST_TILES:
-        raise ConfigError(f"{name}: has {len(plan.tiles):,} tiles: search a part with --aoi, or coarser with --gsd")
     return plan
 
 
@@ -115,9 +119,19 @@ def _inside(plan: ScenePlan, grid: TileGrid, aoi: Aoi) -> ScenePlan:
     """Only the tiles that touch the area of interest."""
     scene = plan.scene
     in_grid = shapely.transform(aoi_in_pixels(aoi, scene.georef), lambda xy: xy / (scene.scale_x, scene.scale_y))
-    near = [] if in_grid.is_empty else [grid[index] for index in grid.near(*in_grid.bounds)]
-    touched = [t for t, touches in zip(near, tiles_touching(in_grid, near), strict=True) if touches]
-    return replace(plan, tiles=touched, aoi=in_grid, km2=plan.km2 and plan.km2 * len(touched) / len(grid))
+    rows, cols = grid.near(*in_grid.bounds)
+    _check_count(plan.name, len(rows) * len(cols))
+    touched = [np.zeros(0, np.int64)]
+    for row in rows:
+        numbers = row * grid.cols + np.arange(cols.start, cols.stop)
+        touched.append(numbers[tiles_touching(in_grid, [grid[number] for number in numbers.tolist()])])
+    tiles = SomeTiles(grid, np.concatenate(touched))
+    return replace(plan, tiles=tiles, aoi=in_grid, km2=plan.km2 and plan.km2 * len(tiles) / len(grid))
+
+
+def _check_count(name: str, tiles: int) -> None:
+    if tiles > MOST_TILES:
+        raise ConfigError(f"{name}: has {tiles:,} tiles: search a part with --aoi, or coarser with --gsd")
 
 
 def _ground_km2(georef: Georef) -> float | None:

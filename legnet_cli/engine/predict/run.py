@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +32,12 @@ from legnet_cli.engine.predict.search import Crew, Done, join_scene, search_by_c
 from legnet_cli.engine.predict.workers import Processes, gpus
 from legnet_cli.errors import CheckpointError, ConfigError, DataError
 from legnet_cli.geo.aoi import Aoi, read_aoi
-from legnet_cli.geo.inputs import find_scenes, find_stamps
+from legnet_cli.geo.inputs import find_scenes, find_stamps, is_remote
 from legnet_cli.geo.raster import Scene
 
 logger = logging.getLogger(__name__)
 
+OPENERS = 16  # scenes of a network that are opened at once
 PREVIEW_SIDE = 2048  # pixels of a preview's longer side at most
 
 
@@ -140,7 +142,8 @@ def predict(
     share = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
     with job.open(plans, fresh=config.overwrite and shard is None, shared=share), _kept_if_used(job, shard is None):
         failures += _search(plans, job, config, detector, on_progress, observer)
-        good = [plan for plan in plans if plan.name not in {failure.name for failure in failures}]
+        bad = {failure.name for failure in failures}
+        good = [plan for plan in plans if plan.name not in bad]
         if not good:
             raise DataError(failures[0].reason)
         results, drawn = [], []
@@ -237,14 +240,23 @@ def _plan(
     Raises:
         DataError: none can, or one cannot and ``config.strict`` is set.
     """
-    plans, failures = [], []
-    for (path, stamp), name in zip(stamps.items(), names, strict=True):
+
+    def open_scene(path: str, name: str, stamp: str) -> ScenePlan | DataError | ConfigError:
         try:
-            plans.append(plan_scene(path, name, stamp, config, detector.card, aoi))
+            return plan_scene(path, name, stamp, config, detector.card, aoi)
         except (DataError, ConfigError) as error:
+            return error
+
+    plans, failures = [], []
+    with ThreadPoolExecutor(OPENERS if any(map(is_remote, stamps)) else 1, "legnet-open") as pool:
+        for path, name, made in zip(stamps, names, pool.map(open_scene, stamps, names, stamps.values()), strict=True):
+            if isinstance(made, ScenePlan):
+                plans.append(made)
+                continue
             if config.strict or len(stamps) == 1:
-                raise
-            failures.append(SceneFailure(path, name, str(error)))
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise made
+            failures.append(SceneFailure(path, name, str(made)))
     if not plans:
         raise DataError(f"{failures[0].reason} (and {len(failures) - 1} more scenes cannot be used)")
     return plans, failures
@@ -294,6 +306,7 @@ class _Tally:
     def __init__(self, plans: Sequence[ScenePlan]) -> None:
         self._left = {plan.key: len(plan.tiles) for plan in plans}
         self._total, self._scenes = sum(self._left.values()), len(plans)
+        self._finished = sum(left == 0 for left in self._left.values())
         self._tiles, self._km2, self._boxes, self._name, self._ticks = 0, 0.0, 0, "", 0
         self.failures: list[SceneFailure] = []
 
@@ -313,12 +326,13 @@ class _Tally:
             self._km2 += (plan.km2 or 0.0) * done.tiles / max(len(plan.tiles), 1)
             if plan.key in self._left:
                 self._left[plan.key] -= done.tiles
+                self._finished += self._left[plan.key] == 0
         return self._state()
 
     def _state(self) -> SearchProgress:
-        finished, tiles = sum(left == 0 for left in self._left.values()), self._tiles + self._ticks
+        tiles = self._tiles + self._ticks
         return SearchProgress(
-            self._name, tiles, self._total, self._km2, finished, self._scenes, self._boxes, len(self.failures)
+            self._name, tiles, self._total, self._km2, self._finished, self._scenes, self._boxes, len(self.failures)
         )
 
 
@@ -331,7 +345,8 @@ def _preview_paths(preview: Path | None, names: Sequence[str]) -> list[Path]:
     if len(names) == 1:
         return [preview]
     stems = [str(Path(name).with_suffix("")).replace("/", "_") for name in names]
-    stems = [stem if stems.count(stem) == 1 else f"{stem}_{number}" for number, stem in enumerate(stems, 1)]
+    taken = Counter(stems)
+    stems = [stem if taken[stem] == 1 else f"{stem}_{number}" for number, stem in enumerate(stems, 1)]
     return [preview.with_name(f"{preview.stem}_{stem}.png") for stem in stems]
 
 

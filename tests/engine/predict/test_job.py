@@ -114,6 +114,26 @@ def test_a_changed_scene_is_refused(tmp_path, scenes, monkeypatch):
         search(tmp_path, scenes, BlobDetector(), monkeypatch)
 
 
+@pytest.mark.parametrize("kind", ["http", "s3"])
+def test_a_changed_scene_of_a_network_is_refused(tmp_path, scenes, web, bucket, monkeypatch, kind):
+    for path in scenes:
+        bucket.put(f"new/{Path(path).name}", Path(path).read_bytes())
+    folder = f"{web.url}/s" if kind == "http" else "s3://scenes/new"
+    every = [f"{folder}/{Path(path).name}" for path in scenes]
+    with pytest.raises(Stop):
+        search(tmp_path, every, Dying(20), monkeypatch)
+    again = Dying(7)
+    with pytest.raises(Stop):  # as it was: goes on
+        search(tmp_path, every, again, monkeypatch)
+    assert again.batches
+    os.utime(scenes[0], (1, 1))
+    bucket.put("new/a.tif", Path(scenes[0]).read_bytes() + b" ")
+    with pytest.raises(ConfigError, match=r"a\.tif: has changed since"):
+        search(tmp_path, every, BlobDetector(), monkeypatch)
+    monkeypatch.setattr("legnet_cli.geo.inputs.stamps._remote_stamp", lambda path: "")
+    assert len(search(tmp_path, every, BlobDetector(), monkeypatch).scenes) == 3  # nothing said of a change
+
+
 def damage(path):
     raw = Path(path).read_bytes()
     Path(path).write_bytes(raw[: len(raw) - 30_000])
@@ -141,6 +161,21 @@ def test_a_scene_that_fails_costs_itself_alone(tmp_path, write_scene, scenes, mo
     assert sum(again.batches) == 49  # of this scene alone
     assert len({feature["properties"]["scene"] for feature in features(tmp_path)}) == 3  # noise has no objects
     assert hidden(tmp_path) == []
+
+
+def test_scenes_of_a_list_that_are_not_there_are_failures(tmp_path, scenes, monkeypatch):
+    (tmp_path / "scenes.txt").write_text("s/a.tif\nmissing.tif\ns/b.tif\nvrt://s/c.tif\n")
+    result = search(tmp_path, [str(tmp_path / "scenes.txt")], BlobDetector(), monkeypatch)
+    assert [failure.name for failure in result.failures] == ["missing.tif", "c.tif"]
+    assert all("no such file" in failure.reason for failure in result.failures)
+    assert [scene.name for scene in result.scenes] == ["a.tif", "b.tif"]
+
+
+def test_settings_that_one_scene_cannot_have_cost_that_scene(tmp_path, scenes, write_scene, monkeypatch):
+    write_scene("s/rgb.tif", np.stack([draw((230, 300), BOXES, VALUES)] * 3))
+    result = search(tmp_path, [str(tmp_path / "s")], BlobDetector(), monkeypatch, bands=(2,))
+    assert [failure.name for failure in result.failures] == ["a.tif", "b.tif", "c.tif"]
+    assert [scene.name for scene in result.scenes] == ["rgb.tif"]
 
 
 def features(tmp_path):
@@ -222,6 +257,8 @@ def test_a_last_run_without_shard_writes_what_shares_found(tmp_path, scenes, mon
         (["n/ortho.tif", "s/ortho.tif", "s/b.tif"], ["n/ortho.tif", "s/ortho.tif", "b.tif"]),
         (["1/n/o.tif", "2/n/o.tif", "2/s/o.tif"], ["1/n/o.tif", "2/n/o.tif", "s/o.tif"]),
         (["/vsis3/b/o.tif", "o.tif"], ["b/o.tif", "o.tif"]),
+        (["/vsicurl/https://x/a.tif?key=b/c", "/vsis3/b/d.tif"], ["a.tif", "d.tif"]),
+        (["/vsicurl/https://x/a?band=1", "/vsicurl/https://x/a?band=2"], ["a?band=1", "a?band=2"]),
     ],
 )
 def test_names_are_the_shortest_that_tell_scenes_apart(paths, names):
