@@ -30,6 +30,7 @@ def test_headline():
     assert result.stderr == ""
 
 
+@pytest.mark.usefixtures("mmrotate")
 def test_tables_and_files(tmp_path):
     result = run(*QUICK, "--layers", "--baseline", "--json-file", tmp_path / "r.json", "--plot", tmp_path / "r.png")
     assert result.exit_code == 0, result.output

@@ -33,6 +33,7 @@ def run(tiles, out, *more):
     return CliRunner().invoke(app, flags(tiles, out, *more))
 
 
+@pytest.mark.usefixtures("mmrotate")
 def test_progress_and_summary_go_to_stderr(tiles, tmp_path):
     result = run(tiles, tmp_path / "run", "--epochs", "1")
     assert result.exit_code == 0, result.output
@@ -41,6 +42,7 @@ def test_progress_and_summary_go_to_stderr(tiles, tmp_path):
         assert words in result.stderr
 
 
+@pytest.mark.usefixtures("mmrotate")
 def test_json(tiles, tmp_path):
     found = json.loads(run(tiles, tmp_path / "run", "--epochs", "1", "--json", "-q").stdout)
     assert found["steps"] == 2
@@ -49,6 +51,7 @@ def test_json(tiles, tmp_path):
     assert found["best"]["epoch"] == 1
 
 
+@pytest.mark.usefixtures("mmrotate")
 def test_dry_run_shows_recipe_data_and_cost(tiles, tmp_path):
     result = run(tiles, tmp_path / "run", "--dry-run", "--set", "ema=0.5")
     assert result.exit_code == 0, result.output
@@ -81,6 +84,7 @@ def test_errors_are_one_line(tiles, tmp_path, more, code, words):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such signals")
+@pytest.mark.usefixtures("mmrotate")
 def test_signal_to_all_processes_saves_and_resumes(tiles, tmp_path):
     """A cluster's notice reaches the processes that read images, too."""
     more = ("--epochs", "3000", "--workers", "1")

@@ -27,6 +27,7 @@ def config(**values):
     return BenchmarkConfig(**({"tile": 64, "repeat": 1} | values))
 
 
+@pytest.mark.usefixtures("mmrotate")
 def test_a_whole_benchmark(tmp_path, write_scene):
     scene = write_scene("s.tif", np.moveaxis(synthetic_tile(70, 110), 2, 0))
     out = config(

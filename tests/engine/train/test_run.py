@@ -33,7 +33,7 @@ def tiles(tmp_path_factory):
 
 
 @pytest.fixture
-def config(tiles, tmp_path):
+def config(mmrotate, tiles, tmp_path):
     return TrainConfig(
         data=tiles, out=tmp_path / "run", recipe=NANO, weights="none", epochs=2, batch=2, workers=0, device="cpu"
     )
