@@ -67,6 +67,8 @@ def _as_dict(result: PredictResult) -> dict[str, object]:
     ]
     return {
         "out": None if result.out is None else str(result.out),
+        "outputs": [str(path) for path in result.outputs],
+        "crs": result.crs,
         "previews": [str(path) for path in result.previews],
         "model": result.model,
         "objects": result.counts,
@@ -93,6 +95,7 @@ def _show(result: PredictResult) -> None:
     console.print(table)
     area = "" if result.km2 is None else f"{result.km2:,.3g} km², "
     scenes = counted(len(result.scenes), "scene")
-    console.print(f"{scenes}, {area}{result.seconds:.1f} s → {result.out}", highlight=False, soft_wrap=True)
+    system = "" if result.crs is None else f", in {result.crs}"
+    console.print(f"{scenes}, {area}{result.seconds:.1f} s → {result.out}{system}", highlight=False, soft_wrap=True)
     for path in result.previews:
         console.print(f"preview → {path}", highlight=False, soft_wrap=True)

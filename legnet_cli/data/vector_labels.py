@@ -32,6 +32,7 @@ from legnet_cli.errors import DataError, GeoError, counted
 from legnet_cli.geo.crs import WGS84
 from legnet_cli.geo.georef import Georef, read_georef
 from legnet_cli.geo.polygons import PolygonTable, read_polygons, to_pixels
+from legnet_cli.geo.rings import rows_as_y
 from legnet_cli.geo.vector import Layer, write_layer
 
 _IMAGE_FIELDS = ("image", "scene")
@@ -206,7 +207,7 @@ def _clockwise(points: Array) -> Array:
 
 
 def write_polygons(path: Path, dataset: Dataset) -> None:
-    """Write the objects of ``dataset``: in map coordinates if the images are georeferenced, in pixels if none is.
+    """Write the objects of ``dataset``: in map coordinates if the images are georeferenced, if none is in pixels, y up.
 
     GeoJSON, and images of several reference systems, go into WGS 84. Images without objects leave no trace in the file.
 
@@ -228,6 +229,8 @@ def write_polygons(path: Path, dataset: Dataset) -> None:
         corners = image.quads.reshape(-1, 2)
         if crs is not None and georef is not None:
             corners = georef.to_map(corners) if shared else georef.to_crs(corners, crs)
+        else:
+            corners = rows_as_y(corners)
         parts.append(corners.reshape(-1, 4, 2))
     write_layer(path, Layer(np.concatenate(parts), crs, _fields(images)))
 

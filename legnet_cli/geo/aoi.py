@@ -20,6 +20,7 @@ from legnet_cli.errors import DataError, GeoError, reading
 from legnet_cli.files import PathLike
 from legnet_cli.geo.crs import CRS, full_turn, near, reproject
 from legnet_cli.geo.georef import Georef
+from legnet_cli.geo.rings import rows_down
 from legnet_cli.tiles import Tile
 
 Bounds = tuple[float, float, float, float]
@@ -87,12 +88,15 @@ def aoi_in_pixels(aoi: Aoi, georef: Georef) -> shapely.Geometry:
     """The part of ``aoi`` within a scene, as Polygon or MultiPolygon in the scene's pixel columns and rows.
 
     Edges are straight in the area's own reference system, so they may be curves in the scene. An area without
-    one is in the scene's map coordinates if these have none either (in pixels, for a plain picture).
+    one is in the scene's map coordinates if these have none either (in pixels, for a plain picture, with rows counted
+    down or as minus y).
 
     Raises:
         GeoError: no part of it is in the scene, or the two cannot be brought together.
     """
     shape: shapely.Geometry | NDArray[np.object_] = aoi.geometry
+    if aoi.in_pixels or (aoi.crs is None and georef.kind == "none"):
+        shape = rows_down(aoi.geometry)
     extent: Bounds = (0.0, 0.0, float(georef.width), float(georef.height))
     if not aoi.in_pixels:
         if aoi.crs is None and georef.crs is not None:
@@ -100,7 +104,7 @@ def aoi_in_pixels(aoi: Aoi, georef: Georef) -> shapely.Geometry:
         if aoi.crs is not None and georef.crs is None:
             raise GeoError(f"{aoi.path}: the scene has no reference system: draw it in pixels, in a file without one")
         extent = _extent(georef, aoi.crs)
-        shape = _project(_clip(aoi.geometry, extent, aoi.crs), aoi.crs, georef)
+        shape = _project(_clip(shape, extent, aoi.crs), aoi.crs, georef)
     inside = _polygonal(shapely.intersection(_polygonal(shape), shapely.box(0, 0, georef.width, georef.height)))
     if inside.is_empty:
         where, name = _span(aoi.geometry.bounds), aoi.crs.name if aoi.crs is not None else "no reference system"

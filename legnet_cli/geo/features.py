@@ -13,6 +13,8 @@ from legnet_cli.geo.crs import CRS
 
 CHUNK = 50_000  # features made and written at a time: some 30 MB
 
+SEARCHED = "searched"  # name of a GeoPackage's layer of the ground on which objects were searched
+
 Rows = slice | NDArray[np.int64]
 
 

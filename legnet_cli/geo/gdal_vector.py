@@ -18,7 +18,9 @@ import pyogrio
 import pyogrio.errors
 import pyogrio.raw
 import shapely
+from numpy.typing import NDArray
 
+from legnet_cli.geo.crs import CRS
 from legnet_cli.geo.features import CHUNK, Features, chunks
 from legnet_cli.geo.rings import jumping, to_geometries
 
@@ -37,20 +39,49 @@ _FAULTS = (
 )
 
 
-def write(path: Path, features: Features) -> int:
+def write(path: Path, features: Features, metadata: dict[str, str]) -> int:
     """Write a file of ``features``; returns how many have no geometry.
+
+    Args:
+        path: of the file.
+        features: what to write.
+        metadata: of a FlatGeobuf.
 
     Raises:
         OSError: it cannot be written.
     """
-    try:
-        with _fixed_date(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "'crs' was not provided")
-            written = _Written(path, features)
+    with _writing():
+        written = _Written(path, features, metadata)
         _check(path, written)
-    except _FAULTS as error:
-        raise OSError(str(error).splitlines()[0]) from error
     return written.astray
+
+
+def add_areas(
+    path: Path, name: str, geometries: NDArray[np.object_], fields: dict[str, NDArray[Any]], crs: CRS | None
+) -> None:
+    """Add a layer of polygons and multipolygons, written as multipolygons, to a GeoPackage.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with _writing():
+        pyogrio.raw.write(
+            path,
+            shapely.to_wkb(geometries),
+            [_plain(values) for values in fields.values()],
+            list(fields),
+            layer=name,
+            driver="GPKG",
+            geometry_type="MultiPolygon",
+            promote_to_multi=True,
+            crs=None if crs is None else crs.to_wkt(),
+            append=True,
+        )
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Metadata of the first layer of a file."""
+    return dict(pyogrio.read_info(path)["layer_metadata"] or {})
 
 
 class _Written:
@@ -61,16 +92,18 @@ class _Written:
         texts: number of texts that are not empty, by field.
     """
 
-    def __init__(self, path: Path, features: Features) -> None:
+    def __init__(self, path: Path, features: Features, metadata: dict[str, str]) -> None:
         self.astray, self.texts = 0, dict[str, int]()
         self.count, self.layer = len(features), path.stem
         self._features, self._shapefile = features, path.suffix.lower() == ".shp"
         parted = any(jumping(features.corners(rows), features.crs).any() for rows in chunks(features))
         crs = None if features.crs is None else features.crs.to_wkt()
         place = {"geometry_type": "MultiPolygon" if parted else "Polygon", "crs": crs, "layer": self.layer}
-        final = {"driver": _DRIVERS[path.suffix.lower()], **place}
+        final: dict[str, Any] = {"driver": _DRIVERS[path.suffix.lower()], **place}
         if self._shapefile:
             final |= {"encoding": "UTF-8", "DBF_DATE_LAST_UPDATE": "1970-01-01"}
+        if metadata:
+            final["layer_metadata"] = metadata
         if self.count <= CHUNK:
             self._write_chunks(path, **final)
             return
@@ -98,7 +131,7 @@ class _Written:
             pyogrio.raw.write(
                 path,
                 shapely.to_wkb(geometries),
-                [values.astype(object) if values.dtype.kind == "U" else values for values in columns.values()],
+                [_plain(values) for values in columns.values()],
                 [self._name(name) for name in columns],
                 append=rows.start > 0,
                 promote_to_multi=parted,
@@ -133,12 +166,21 @@ def _shapefile_size(path: Path) -> int:
     return 2 * int(words)
 
 
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Values of a column as pyogrio takes them."""
+    return values.astype(object) if values.dtype.kind == "U" else values
+
+
 @contextmanager
-def _fixed_date() -> Iterator[None]:
-    """GeoPackage's time stamps at a fixed date."""
+def _writing() -> Iterator[None]:
+    """Writing with GeoPackage's time stamps at a fixed date; whatever pyogrio raises becomes an OSError."""
     before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "1970-01-01T00:00:00.000Z"})
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'crs' was not provided")
+            yield
+    except _FAULTS as error:
+        raise OSError(str(error).splitlines()[0]) from error
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})

@@ -14,11 +14,11 @@ from legnet_cli.geo.crs import within_180
 from legnet_cli.geo.features import Features, chunks
 from legnet_cli.geo.rings import to_geometries
 
-_PIXELS = 'ENGCRS["Image pixels",EDATUM["Image"],CS[Cartesian,2],AXIS["x",east],AXIS["y",south],LENGTHUNIT["pixel",1]]'
+_PIXELS = 'ENGCRS["Image pixels",EDATUM["Image"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["pixel",1]]'
 
 
 def write(path: Path, features: Features) -> int:
-    """Write a file of ``features``, which are in WGS 84 or in pixels; returns how many have no geometry."""
+    """Write a file of ``features``, which are in WGS 84 or in pixels, y up; returns how many have no geometry."""
     head: dict[str, Any] = {"type": "FeatureCollection", "name": path.stem}
     head |= {} if features.crs is not None else {"crs": {"type": "name", "properties": {"name": _PIXELS}}}
     astray, comma = 0, ""

@@ -40,6 +40,13 @@ def write(path: Path, features: Features, about: dict[str, str]) -> int:
     return astray
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Metadata of a file, all as text."""
+    import pyarrow.parquet
+
+    return {key.decode(): text.decode() for key, text in (pyarrow.parquet.read_schema(path).metadata or {}).items()}
+
+
 class _Survey:
     """What must be known of all polygons before the first is written.
 

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import Array
 from legnet_cli.errors import DataError, GeoError, reading
 from legnet_cli.geo.crs import CRS, full_turn, rejoin, reproject
+from legnet_cli.geo.geopackage import read_provenance
 from legnet_cli.geo.georef import Georef
+from legnet_cli.geo.rings import rows_down
 
 _CUT = 1e-10  # of a turn around the globe (4 mm): how far a point on the antimeridian may lie off a straight side
 
@@ -42,15 +44,18 @@ class PolygonTable:
 
 
 def read_polygons(path: Path) -> PolygonTable:
-    """All features of the only layer of a vector file.
+    """All features of the only layer of a vector file; of what ``legnet predict`` wrote, of the objects' layer.
 
-    A file without a reference system, or with an engineering one, is taken to be in pixels.
+    A file without a reference system, or with an engineering one, is taken to be in pixels, with rows counted down
+    or, as QGIS shows a picture and ``predict`` writes boxes on one, up from minus the number of rows.
 
     Raises:
         DataError: it cannot be read, or has several layers.
     """
     with reading(path, "check the file"):
         layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if len(layers) > 1 and read_provenance(path) is not None:
+        layers = layers[:1]  # the others are about it
     if len(layers) != 1:
         raise DataError(f"{path}: has {len(layers)} layers of geometries ({', '.join(layers)}): keep one")
     with reading(path, "check the file"):
@@ -59,6 +64,8 @@ def read_polygons(path: Path) -> PolygonTable:
         crs = None if meta["crs"] is None else CRS.from_user_input(meta["crs"]).to_2d()
     if crs is not None and crs.type_name == "Engineering CRS":
         crs = None
+    if crs is None:
+        geometries = rows_down(geometries)
     parts = [_corners(geometry, crs) for geometry in geometries]
     rows = [row for row, polygons in enumerate(parts) for _ in polygons]
     plain = [_plain(values, str(kind)) for values, kind in zip(columns, meta["dtypes"], strict=True)]

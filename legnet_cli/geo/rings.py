@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array
 from legnet_cli.geo.crs import CRS
+
+T = TypeVar("T", shapely.Geometry, NDArray[np.object_])
 
 
 def to_geometries(polygons: Array, crs: CRS | None) -> NDArray[np.object_]:
@@ -31,6 +35,18 @@ def jumping(polygons: Array, crs: CRS | None) -> NDArray[np.bool_]:
     finite = np.asarray(np.isfinite(polygons).all((1, 2)))
     lon = np.where(finite[:, None], polygons[..., 0], 0)
     return np.asarray((np.abs(lon - np.roll(lon, 1, 1)) > 180).any(1))
+
+
+def rows_as_y(points: Array) -> Array:
+    """Pixel columns and rows (n, 2) as x and y of a layer: y is minus the row, as QGIS places a plain picture."""
+    return points * (1, -1) + 0.0  # and no -0
+
+
+def rows_down(geometries: T) -> T:
+    """Geometries in pixels with rows counted down, be it a layer that does so, or one as :func:`rows_as_y` makes it."""
+    y = shapely.get_coordinates(geometries)[:, 1]
+    above = (y < 0).sum() > (y > 0).sum()
+    return shapely.transform(geometries, lambda xy: xy * (1, -1)) if above else geometries
 
 
 def _counterclockwise(polygons: NDArray[np.object_]) -> NDArray[np.object_]:

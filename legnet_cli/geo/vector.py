@@ -5,7 +5,7 @@
                   counterclockwise, polygons over the antimeridian cut into MultiPolygons. Without a
                   reference system: pixels to 4 decimals, and a ``crs`` member (GeoJSON 2008) of the
                   name "Image pixels", without which readers would take them for degrees
-``.gpkg``         GeoPackage
+``.gpkg``         GeoPackage; with a layer of the ground that was searched, a style and metadata, where given
 ``.fgb``          FlatGeobuf, with its spatial index: features come in the index's order
 ``.shp``          Shapefile in UTF-8; the field ``azimuth_deg`` is cut to ``azimuth`` (10 letters at most)
 ``.parquet``      GeoParquet 1.1 with bounding boxes, along a Hilbert curve, in row groups of 50,000, so that a
@@ -24,19 +24,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array
-from legnet_cli.errors import DependencyError
+from legnet_cli.errors import DependencyError, reading
 from legnet_cli.files import PathLike, atomic_path
-from legnet_cli.geo import gdal_vector, geojson, geoparquet
+from legnet_cli.geo import gdal_vector, geojson, geopackage, geoparquet
 from legnet_cli.geo.crs import CRS, WGS84
-from legnet_cli.geo.features import Features, Rows
+from legnet_cli.geo.features import SEARCHED, Features, Rows
 from legnet_cli.installation import install_line
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".geojson", ".gpkg", ".fgb", ".shp", ".parquet")
+SAYS_PROVENANCE = (".gpkg", ".fgb", ".parquet")
+HAS_STYLE = (".gpkg",)
+
+_KEY = "legnet"  # of the metadata of .fgb and .parquet
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Areas of a layer of their own.
+
+    Attributes:
+        geometries: (n,) polygons and multipolygons in the layer's reference system, None for no place.
+        fields: name -> (n,) array of numbers or strings.
+    """
+
+    geometries: NDArray[np.object_]
+    fields: dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class About:
+    """What a file says of its layer, as far as its format has a place for it (``SAYS_PROVENANCE``, ``HAS_STYLE``).
+
+    Attributes:
+        provenance: how the objects were made, as JSON.
+        style: how QGIS shows them, as QML.
+        searched: ground on which they were searched, for a GeoPackage's layer of that name.
+    """
+
+    provenance: str = ""
+    style: str = ""
+    searched: Areas | None = None
 
 
 @dataclass(frozen=True)
@@ -87,11 +120,16 @@ def sidecars(path: PathLike) -> list[Path]:
     return [Path(path).with_suffix(ending) for ending in gdal_vector.SIDECARS.get(Path(path).suffix.lower(), ())]
 
 
-def write_layer(path: PathLike, layer: Features) -> None:
+def write_layer(path: PathLike, layer: Features, about: About = About()) -> None:
     """Write ``layer`` to ``path``, replacing what is there, in the format its suffix names (see the module).
 
     The file appears whole or not at all. Polygons are turned counterclockwise, and those whose longitudes jump
     from one side of the antimeridian to the other are cut there.
+
+    Args:
+        path: of the file, whose name without suffix is the layer's.
+        layer: what to write.
+        about: what the file says of it besides.
 
     Raises:
         ValueError: for GeoJSON of a layer that is neither in WGS 84 nor in pixels.
@@ -100,15 +138,45 @@ def write_layer(path: PathLike, layer: Features) -> None:
     """
     check_format(path)
     suffix = Path(path).suffix.lower()
-    crs = layer.crs
+    crs, metadata = layer.crs, {_KEY: about.provenance} if about.provenance else {}
     if suffix == ".geojson" and crs is not None and not crs.equals(WGS84, ignore_axis_order=True):
         raise ValueError(f"GeoJSON is in WGS 84, not in {crs.name}")
     with atomic_path(path, stale=sidecars(path)) as scratch:
         if suffix == ".geojson":
             astray = geojson.write(scratch, layer)
         elif suffix == ".parquet":
-            astray = geoparquet.write(scratch, layer, {})
+            astray = geoparquet.write(scratch, layer, metadata)
         else:
-            astray = gdal_vector.write(scratch, layer)
+            astray = gdal_vector.write(scratch, layer, metadata if suffix == ".fgb" else {})
+        if suffix == ".gpkg":
+            _annotate(scratch, layer.crs, about)
     if astray:
         logger.warning("%d objects have no place on the map: written without geometry", astray)
+
+
+def _annotate(path: Path, crs: CRS | None, about: About) -> None:
+    layers = [path.stem]
+    if about.searched is not None:
+        layers.append(SEARCHED if path.stem.lower() != SEARCHED else f"{SEARCHED}_ground")
+        gdal_vector.add_areas(path, layers[1], about.searched.geometries, about.searched.fields, crs)
+    if about.style:
+        geopackage.add_style(path, path.stem, about.style)
+    if about.provenance:
+        geopackage.add_provenance(path, layers, about.provenance)
+
+
+def read_provenance(path: Path) -> str | None:
+    """What a file of a kind in ``SAYS_PROVENANCE`` says of how it was made; None if it says nothing.
+
+    Raises:
+        DataError: it cannot be read.
+        DependencyError: for ``.parquet`` without pyarrow.
+    """
+    check_format(path)
+    suffix = path.suffix.lower()
+    with reading(path, "check the file"):
+        if suffix == ".gpkg":
+            return geopackage.read_provenance(path)
+        if suffix == ".parquet":
+            return geoparquet.read_metadata(path).get(_KEY)
+        return gdal_vector.read_metadata(path).get(_KEY)

@@ -28,7 +28,14 @@ def test_summary_goes_to_stderr_and_stdout_stays_empty(tmp_path, blobs, scene):
     result = run(scene, "--weights", "any", "--out", tmp_path / "o.gpkg", "--preview", tmp_path / "p.png")
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
-    for words in ("blobs: 2 objects", "bright", "km²", "o.gpkg", "p.png", "4 of 4 tiles"):
+    for words in (
+        "blobs: 2 objects",
+        "bright",
+        "km²",
+        "o.gpkg, in WGS 84 / UTM zone 31N (EPSG:32631)",
+        "p.png",
+        "4 of 4 tiles",
+    ):
         assert words in result.stderr
     assert (tmp_path / "o.gpkg").exists()
     assert (tmp_path / "p.png").exists()
@@ -38,6 +45,7 @@ def test_json(tmp_path, blobs, scene):
     result = run(scene, "-w", "any", "-o", tmp_path / "o.csv", "--json", "-q")
     found = json.loads(result.stdout)
     assert found["objects"] == {"bright": 1, "dim": 1}
+    assert (found["outputs"], found["crs"]) == ([str(tmp_path / "o.csv")], None)
     assert found["scenes"] == [
         {"path": scene, "name": "a.tif", "objects": 2, "tiles": 4, "km2": pytest.approx(0.008, rel=0.01)}
     ]
@@ -70,6 +78,18 @@ def test_verbose_tells_of_weights_tiles_and_time(tmp_path, scene, blobs):
     for words in ("2 classes, by torch in fp32 on cpu", "tiles of 128 pixels, overlap 48", "a.tif: 2 objects"):
         assert words in more
         assert words not in plain
+
+
+def test_replay_needs_no_scene_and_all_else_an_output(tmp_path, blobs, scene, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    assert run(scene, "-w", "any", "-o", tmp_path / "a.gpkg", "-q").exit_code == 0
+    result = run("--replay", tmp_path / "a.gpkg", "-o", tmp_path / "b" / "a.gpkg", "-q")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (tmp_path / "b" / "a.gpkg").read_bytes() == (tmp_path / "a.gpkg").read_bytes()
+    for args, words in (((scene,), "--out"), (("-o", tmp_path / "c.gpkg"), "no scene given")):
+        result = run(*args, "-w", "any")
+        assert result.exit_code == 2
+        assert words in result.stderr
 
 
 def test_missing_scene(tmp_path, blobs):

@@ -10,7 +10,7 @@ from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.engine import options
 from legnet_cli.engine.options import Engine, Precision
 from legnet_cli.errors import ConfigError
-from legnet_cli.settings import Settings, documented, option, required
+from legnet_cli.settings import Settings, documented, option
 
 
 def read_shard(text: str) -> tuple[int, int]:
@@ -30,12 +30,18 @@ def read_shard(text: str) -> tuple[int, int]:
 class PredictConfig(Settings):
     """What to search, with which weights, and where the objects go."""
 
-    scenes: tuple[str, ...] = required(
+    scenes: tuple[str, ...] = option(
+        (),
         "Rasters that GDAL reads, folders, glob patterns, URLs, lists of these, or STAC items.",
         argument=True,
         commas=False,
     )
-    out: Path = required(".geojson .gpkg .fgb .shp .parquet .csv, or a folder (no suffix) of DOTA text.", "-o")
+    out: Path = option(
+        None,
+        ".geojson .gpkg .fgb .shp .parquet .csv, or a folder (no suffix) of DOTA text; "
+        "'out/{scene}.gpkg' writes one a scene.",
+        "-o",
+    )
     weights: str = options.weights(EMBEDDED)
     asset: str = option("", "Asset of STAC items to search.", unset="the only image")
     tile: int | None = options.tile()
@@ -48,7 +54,10 @@ class PredictConfig(Settings):
     aoi: Path | None = option(None, "Vector file; search only inside its polygons.")
     max_detections: int | None = option(None, "Keep at most N per scene, best first.", unset="all", least=1)
     crs: str = option("source", "Reference system of the layer: source or EPSG:n. GeoJSON is always WGS 84.")
-    preview: Path | None = option(None, "PNG of the boxes over the scene, one a scene.")
+    preview: Path | None = option(None, "PNG of the boxes over the scene, one a scene; '{scene}' is its name.")
+    style: bool = option(False, "Write a QGIS style beside --out; a .gpkg holds one anyway.")
+    stac: bool = option(False, "Write a STAC item beside --out.")
+    replay: Path | None = option(None, "Repeat the run that made this output; leave out scenes and settings.")
     batch: int | None = options.batch()
     device: str = options.device()
     engine: Engine = options.engine()
@@ -70,6 +79,7 @@ class PredictConfig(Settings):
             (self.devices and self.workers > 1, "--devices has one process a GPU: leave out --workers"),
             (self.devices and self.cluster, "--cluster uses all GPUs of its nodes: leave out --devices"),
             (self.shard is not None and self.job is None, "--shard writes to a shared folder: name it with --job"),
-            (not self.scenes, "no scene given: name a raster, folder or URL"),
+            (not self.scenes and not self.replay, "no scene given: name a raster, folder or URL"),
+            (self.out is None and not self.replay, "no output given: name a file or folder with --out"),
             (self.gsd is not None and not 0 < self.gsd < 1e6, f"--gsd {self.gsd}: give metres per pixel, above 0"),
         ]

@@ -6,6 +6,7 @@ tiles are merged. A part appears whole or not at all, and one that cannot be rea
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -28,15 +30,23 @@ from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import PathLike, writable, write_whole
 
 RECORD = "job.json"
-_FORMAT = 1
+_WRITTEN = "written.jsonl"
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Part:
-    """Boxes of a block of tiles, in pixels of the scene's grid, with the number of the tile each was found in."""
+    """What a block of tiles holds.
+
+    Attributes:
+        found: boxes in pixels of the scene's grid.
+        tile_of: number of the tile each was found in.
+        seen: numbers of the tiles that were searched, those without data left out.
+    """
 
     found: Detections
     tile_of: NDArray[np.int64]
+    seen: NDArray[np.int64]
 
 
 def job_folder(out: PathLike, asked: Path | None) -> Path:
@@ -77,7 +87,8 @@ class Job:
         with self._held(shared):
             if fresh:
                 shutil.rmtree(self.folder / "parts", ignore_errors=True)
-                (self.folder / RECORD).unlink(missing_ok=True)
+                for name in (RECORD, _WRITTEN):
+                    (self.folder / name).unlink(missing_ok=True)
             self._check(plans)
             yield
 
@@ -146,7 +157,7 @@ class Job:
         try:
             record = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
             if record["format"] == _FORMAT and isinstance(record["settings"], dict):
-                return {key: dict(record[key]) for key in ("settings", "scenes", "written") if key in record}
+                return {key: dict(record[key]) for key in ("settings", "scenes")}
         except (OSError, ValueError, KeyError, TypeError):
             pass
         return None
@@ -154,15 +165,27 @@ class Job:
     def _write_record(self) -> None:
         write_whole(self.folder / RECORD, json.dumps(self._record, indent=1).encode())
 
-    def written(self, out: Path) -> bool:
-        """Whether ``out`` is as an earlier run of this job left it, so that it may be replaced."""
-        earlier = self._read_record() or {}
-        return earlier.get("written", {}).get(str(out)) == _stamp(out)
+    @functools.cached_property
+    def _written(self) -> dict[str, str]:
+        """Stamps of the outputs that an earlier run of this job wrote."""
+        try:
+            lines = (self.folder / _WRITTEN).read_text(encoding="utf-8").splitlines()
+            return dict(json.loads(line) for line in lines)
+        except (OSError, ValueError, TypeError):
+            return {}
 
-    def note_written(self, outputs: Sequence[Path]) -> None:
-        """Record outputs that a later run of this job may replace."""
-        self._record["written"] = {str(out): _stamp(out) for out in outputs}
-        self._write_record()
+    def may_replace(self, out: Path) -> bool:
+        """Whether ``out`` is as an earlier run of this job left it."""
+        return self._written.get(str(out)) == _stamp(out)
+
+    def note_written(self, out: Path) -> None:
+        """Record an output that a later run of this job may replace.
+
+        Raises:
+            DataError: it cannot be recorded.
+        """
+        with writable(self.folder), (self.folder / _WRITTEN).open("a", encoding="utf-8") as file:
+            file.write(json.dumps([str(out), _stamp(out)]) + "\n")
 
     def complete(self, plans: Sequence[ScenePlan]) -> bool:
         """Whether every block of ``plans`` has been searched."""
@@ -185,7 +208,8 @@ class Job:
             DataError: it cannot be written.
         """
         content, found = io.BytesIO(), part.found
-        np.savez(content, boxes=found.boxes, scores=found.scores, labels=found.labels, tiles=part.tile_of)
+        arrays: dict[str, Any] = {"boxes": found.boxes, "scores": found.scores, "labels": found.labels}
+        np.savez(content, **arrays, tiles=part.tile_of, seen=part.seen)
         write_whole(self._part(plan.key, block), content.getvalue())
 
     def load(self, plan: ScenePlan, block: int) -> Part | None:
@@ -194,7 +218,7 @@ class Job:
             # opened here: of a damaged file np.load leaves its own open
             with self._part(plan.key, block).open("rb") as raw, np.load(raw) as file:
                 found = Detections(file["boxes"], file["scores"], file["labels"])
-                return Part(found, file["tiles"])
+                return Part(found, file["tiles"], file["seen"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 

@@ -1,196 +1,190 @@
-"""The objects found in scenes, written as a layer in map coordinates, a table in pixels or DOTA text."""
+"""Where the objects go: names of outputs, one for all scenes or one each, and whether they can be written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from legnet_cli.boxes import Array, Detections, boxes_to_polygons
-from legnet_cli.data.tables import TASK1_FILES, ImageDetections, check_task1, write_csv, write_task1
+from legnet_cli.data.tables import TASK1_FILES, check_task1
+from legnet_cli.engine.predict.config import PredictConfig
+from legnet_cli.engine.predict.provenance import sidecar
+from legnet_cli.engine.predict.results import SceneResult
+from legnet_cli.engine.predict.stac import stac_path
 from legnet_cli.errors import ConfigError, GeoError
-from legnet_cli.files import check_output, is_folder_output
+from legnet_cli.files import check_not_input, check_output, is_folder_output
 from legnet_cli.geo.crs import CRS, WGS84, parse_crs
-from legnet_cli.geo.features import Rows
 from legnet_cli.geo.georef import Georef
-from legnet_cli.geo.vector import SUFFIXES, check_format, write_layer
+from legnet_cli.geo.inputs import RASTER_SUFFIXES
+from legnet_cli.geo.vector import HAS_STYLE, SAYS_PROVENANCE, SUFFIXES, check_format
+
+logger = logging.getLogger(__name__)
 
 TABLE_SUFFIX = ".csv"
 SOURCE_CRS = "source"
+SCENE = "{scene}"  # in the name of an output, of which there is then one a scene
+
+_UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
 
 
-@dataclass(frozen=True)
-class SceneResult:
-    """Objects of one scene.
-
-    Attributes:
-        path: the raster, as it was opened.
-        name: the shortest end of its path that no other scene of the run has.
-        detections: boxes in pixels of the raster, best score first.
-        georef: the raster's coordinates.
-        tiles: how many tiles were searched.
-        km2: ground area searched, in square kilometres; None without georeference.
-        grid_boxes: the boxes in pixels of the grid that was searched.
-        scale: raster pixels per pixel of that grid, along x and y.
-    """
-
-    path: str
-    name: str
-    detections: Detections
-    georef: Georef
-    tiles: int
-    km2: float | None
-    grid_boxes: Array
-    scale: tuple[float, float] = (1.0, 1.0)
-
-    def polygons(self, rows: Rows = slice(None)) -> Array:
-        """Corners (n, 4, 2) of some objects in pixels of the raster; no rectangles where the grid's pixels are not."""
-        return boxes_to_polygons(self.grid_boxes[rows]) * self.scale
+def is_template(path: Path) -> bool:
+    """Whether ``path`` stands for one output a scene."""
+    return SCENE in str(path)
 
 
-def check_outputs(out: Path, previews: Sequence[Path], crs: str, *, overwrite: bool) -> None:
-    """Refuse, before any work, outputs that could not be written or a ``crs`` they could not have.
+def paths_of(pattern: Path, names: Sequence[str]) -> list[Path]:
+    """The output of each scene: the same for all, or one each of a pattern."""
+    if not is_template(pattern):
+        return [pattern] * len(names)
+    stems = file_stems(names)
+    if is_folder_output(pattern):
+        stems = [stem.replace(".", "_") for stem in stems]
+    return [Path(str(pattern).replace(SCENE, stem)) for stem in stems]
+
+
+def file_stems(names: Sequence[str]) -> list[str]:
+    """Names of scenes as parts of file names: without a raster's suffix, and no two alike in upper and lower case."""
+    taken: set[str] = set()
+    stems = []
+    for name in names:
+        plain = os.path.splitext(name)[0] if name.lower().endswith(RASTER_SUFFIXES) else name
+        stem, number = _UNSAFE.sub("_", plain), 1
+        while (unique := stem if number == 1 else f"{stem}_{number}").casefold() in taken:
+            number += 1
+        taken.add(unique.casefold())
+        stems.append(unique)
+    return stems
+
+
+def preview_paths(preview: Path | None, names: Sequence[str]) -> list[Path]:
+    """Where the preview of each scene goes: the given file, or one a scene; none if there is none."""
+    if preview is None:
+        return []
+    if not is_template(preview) and len(names) > 1:
+        preview = preview.with_name(f"{preview.stem}_{SCENE}{preview.suffix}")
+    return paths_of(preview, names)
+
+
+def files_beside(out: Path, config: PredictConfig) -> list[Path]:
+    """What is written beside an output."""
+    suffix = out.suffix.lower()
+    beside = [] if suffix in SAYS_PROVENANCE else [sidecar(out)]
+    beside += [out.with_suffix(".qml")] if config.style and suffix not in HAS_STYLE else []
+    return beside + ([stac_path(out)] if config.stac else [])
+
+
+def check_outputs(
+    config: PredictConfig,
+    outs: Iterable[Path],
+    previews: Sequence[Path],
+    inputs: Iterable[str],
+    may_replace: Callable[[Path], bool],
+) -> None:
+    """Refuse, before any work, outputs that could not be written or a reference system they could not have.
+
+    Args:
+        config: what is asked for.
+        outs: outputs with objects.
+        previews: pictures.
+        inputs: what is read, which no output may replace.
+        may_replace: whether a file is as this job left it.
 
     Raises:
-        ConfigError: unknown format or reference system, or existing files without ``overwrite``.
+        ConfigError: unknown format or reference system, existing files without ``config.overwrite``, or inputs.
         DataError: a place that cannot be written.
         DependencyError: a format whose package is missing.
     """
-    check_output(out, overwrite=overwrite, suffixes=(*SUFFIXES, TABLE_SUFFIX), folder_files=TASK1_FILES)
+    _check_settings(config)
+    every = list(previews)
+    for out in dict.fromkeys(outs):
+        overwrite, beside = config.overwrite or may_replace(out), files_beside(out, config)
+        check_output(out, overwrite=overwrite, suffixes=(*SUFFIXES, TABLE_SUFFIX), folder_files=TASK1_FILES)
+        for path in beside:
+            check_output(path, overwrite=overwrite, suffixes=(path.suffix,))
+        every += [out, *beside]
     for preview in previews:
-        check_output(preview, overwrite=overwrite, suffixes=(".png",))
-    check_format(out)
-    if crs == SOURCE_CRS:
+        check_output(preview, overwrite=config.overwrite or may_replace(preview), suffixes=(".png",))
+    check_not_input(every, filter(os.path.isfile, inputs))
+    check_format(config.out)
+
+
+def _check_settings(config: PredictConfig) -> None:
+    if config.style and not is_layer(config.out):
+        raise ConfigError(f"--style: {config.out} is not a layer: leave --style out, or write .geojson")
+    if config.crs == SOURCE_CRS:
         return
-    parse_crs(crs)
-    if out.suffix.lower() == ".geojson":
-        raise ConfigError(f"--crs {crs}: GeoJSON is always WGS 84: leave --crs out, or write .gpkg")
-    if not _is_layer(out):
-        raise ConfigError(f"--crs {crs}: {out} is in pixels: leave --crs out, or write .gpkg")
+    parse_crs(config.crs)
+    if config.out.suffix.lower() == ".geojson":
+        raise ConfigError(f"--crs {config.crs}: GeoJSON is always WGS 84: leave --crs out, or write .gpkg")
+    if not is_layer(config.out):
+        raise ConfigError(f"--crs {config.crs}: {config.out} is in pixels: leave --crs out, or write .gpkg")
 
 
-def check_scenes(scenes: Sequence[tuple[str, Georef]], classes: Sequence[str], out: Path, crs: str) -> None:
-    """Refuse, before the search, scenes, given by name, that cannot share one output.
+def check_scenes(scenes: Sequence[tuple[str, Georef]], classes: Sequence[str], config: PredictConfig) -> None:
+    """Refuse, before the search, scenes, given by name, that cannot share one output; say if it brings them together.
 
     Raises:
         ConfigError: names that DOTA text cannot hold.
-        GeoError: some scenes have a reference system and others none, or ``crs`` is asked of scenes without one.
+        GeoError: some scenes have a reference system and others none, or ``--crs`` is asked of scenes without one.
     """
+    out, bare = config.out, [name for name, georef in scenes if georef.crs is None]
     if is_folder_output(out):
-        check_task1([Path(name).stem for name, _ in scenes], classes)
-    if not _is_layer(out):
+        stems = [Path(name).stem for name, _ in scenes]
+        for together in [[stem] for stem in stems] if is_template(out) else [stems]:
+            check_task1(together, classes)
+    if not is_layer(out):
         return
-    bare = [name for name, georef in scenes if georef.crs is None]
     elsewhere = [name for name, georef in scenes if georef.crs is not None and not georef.has_lonlat]
     if elsewhere and out.suffix.lower() == ".geojson":
-        raise GeoError(f"{elsewhere[0]}: cannot be converted to WGS 84, as GeoJSON needs: write .gpkg")
-    if bare and crs != SOURCE_CRS:
-        raise GeoError(f"{bare[0]}: has no reference system to convert to --crs {crs}: leave --crs out")
+        raise GeoError(
+            f"{elsewhere[0]}: its reference system does not lead to WGS 84, which GeoJSON is in: write .gpkg"
+        )
+    if bare and config.crs != SOURCE_CRS:
+        raise GeoError(f"{bare[0]}: has no reference system, so none leads to --crs {config.crs}: leave --crs out")
+    if not _in_one_system(out):
+        return
     if bare and len(bare) < len(scenes):
         raise GeoError(f"{bare[0]}: has no reference system as other scenes have: write .csv, or search it by itself")
+    systems = {georef.crs.to_wkt(): georef.crs.name for _, georef in scenes if georef.crs is not None}
+    if len(systems) > 1 and config.crs == SOURCE_CRS and out.suffix.lower() != ".geojson":
+        listed = ", ".join([*systems.values()][:3]) + (", …" if len(systems) > 3 else "")
+        first = next(iter(systems.values()))
+        logger.warning(
+            "scenes have %d reference systems (%s): all objects go into that of the first, %s; --crs chooses another",
+            *(len(systems), listed, first),
+        )
 
 
-def write_detections(
-    out: Path, scenes: Sequence[SceneResult], classes: Sequence[str], model: str, crs: str = SOURCE_CRS
-) -> None:
-    """Write the objects of ``scenes`` to ``out``, whole or not at all, in the format its suffix names.
-
-    Args:
-        out: see :class:`legnet_cli.engine.predict.PredictConfig`.
-        scenes: what was found.
-        classes: names of the labels.
-        model: name written with each object.
-        crs: reference system of a layer; by default the first scene's.
-
-    Raises:
-        DataError: the output cannot be written.
-    """
-    if is_folder_output(out):
-        write_task1(out, [ImageDetections(Path(scene.name).stem, scene.detections) for scene in scenes], classes)
-    elif not _is_layer(out):
-        located = any(scene.georef.has_lonlat for scene in scenes)
-        write_csv(out, map(_table, scenes), classes, located=located)
-    else:
-        target = scenes[0].georef.crs if crs == SOURCE_CRS else parse_crs(crs)
-        if target is not None and out.suffix.lower() == ".geojson":
-            target = WGS84
-        write_layer(out, FoundObjects(scenes, classes, model, target))
+def layer_crs(config: PredictConfig, scenes: Sequence[SceneResult]) -> CRS | None:
+    """Reference system of the layer of ``scenes``; None for pixels, and for what is no layer."""
+    if not is_layer(config.out) or scenes[0].georef.crs is None:
+        return None
+    if config.out.suffix.lower() == ".geojson":
+        return WGS84
+    return scenes[0].georef.crs if config.crs == SOURCE_CRS else parse_crs(config.crs)
 
 
-def _is_layer(out: Path) -> bool:
+def data_set_crs(config: PredictConfig, scenes: Sequence[SceneResult]) -> CRS | None:
+    """Reference system of all files of a data set, where each scene has one; None for any other output."""
+    return layer_crs(config, scenes) if is_template(config.out) and _in_one_system(config.out) else None
+
+
+def layer_name(config: PredictConfig, scenes: Sequence[SceneResult]) -> str | None:
+    """Name of the reference system that all objects are written in; None if there is none, or one for each scene."""
+    crs = layer_crs(config, scenes) if _in_one_system(config.out) else None
+    if crs is None:
+        return None
+    known = crs.to_authority()
+    return crs.name if known is None else f"{crs.name} ({':'.join(known)})"
+
+
+def is_layer(out: Path) -> bool:
+    """Whether an output is a layer of polygons."""
     return not is_folder_output(out) and out.suffix.lower() != TABLE_SUFFIX
 
 
-def _table(scene: SceneResult) -> ImageDetections:
-    centres = scene.detections.boxes[:, :2]
-    lonlat = scene.georef.to_lonlat(centres) if scene.georef.has_lonlat else None
-    return ImageDetections(scene.name, scene.detections, lonlat)
-
-
-class FoundObjects:
-    """The objects of ``scenes``, one scene after another, as features of a layer in ``crs``.
-
-    Of an object no more is kept than its box: corners and attributes are made when they are asked for.
-
-    Args:
-        scenes: what was found.
-        classes: names of the labels.
-        model: name written with each object.
-        crs: reference system of the layer; None for the scenes' own map coordinates.
-    """
-
-    def __init__(self, scenes: Sequence[SceneResult], classes: Sequence[str], model: str, crs: CRS | None) -> None:
-        self.crs, self._scenes, self._model = crs, scenes, model
-        self._classes = np.array(classes, np.str_)
-        self._stops = np.cumsum([len(scene.detections) for scene in scenes])
-        self._as_is = {scene.name for scene in scenes if crs == scene.georef.crs}
-
-    def __len__(self) -> int:
-        return int(self._stops[-1])
-
-    def corners(self, rows: Rows) -> Array:
-        """See :class:`Features`."""
-        index = np.arange(len(self))[rows]
-        corners = np.empty((len(index), 4, 2))
-        for scene, places, own in self._by_scene(index):
-            pixels = scene.polygons(own).reshape(-1, 2)
-            if self.crs is None or scene.name in self._as_is:
-                points = scene.georef.to_map(pixels)
-            else:
-                points = scene.georef.to_crs(pixels, self.crs)
-            corners[places] = points.reshape(-1, 4, 2)
-        return corners
-
-    def columns(self, rows: Rows) -> dict[str, NDArray[Any]]:
-        """See :class:`Features`."""
-        index = np.arange(len(self))[rows]
-        names, labels = np.empty(len(index), object), np.empty(len(index), np.int64)
-        scores, measures = np.empty(len(index)), np.empty((4, len(index)))
-        for scene, places, own in self._by_scene(index):
-            found, ground = scene.detections[own], scene.georef.measure(scene.polygons(own))
-            names[places], labels[places], scores[places] = scene.name, found.labels, found.scores
-            measures[:, places] = ground.length_m, ground.width_m, ground.area_m2, ground.azimuth_deg
-        length, width, area, azimuth = measures
-        return {
-            "class": self._classes[labels],
-            "score": scores.round(4),
-            "length_m": length.round(3),
-            "width_m": width.round(3),
-            "area_m2": area.round(3),
-            "azimuth_deg": azimuth.round(2) % 180,
-            "scene": names.astype(np.str_),
-            "model": np.full(len(index), self._model),
-        }
-
-    def _by_scene(self, index: NDArray[np.int64]) -> Iterator[tuple[SceneResult, NDArray[np.int64], NDArray[np.int64]]]:
-        """Scenes that ``index`` has objects of, with their places in it and their numbers within the scene."""
-        scene_of = np.searchsorted(self._stops, index, side="right")
-        order = np.argsort(scene_of, kind="stable")
-        starts = np.flatnonzero(np.diff(scene_of[order], prepend=-1))
-        for places in np.split(order, starts[1:]) if len(index) else ():
-            scene = self._scenes[scene_of[places[0]]]
-            yield scene, places, index[places] - (self._stops[scene_of[places[0]]] - len(scene.detections))
+def _in_one_system(out: Path) -> bool:
+    """Whether all scenes share a reference system: those of one layer, and of the layers of one data set."""
+    return not is_template(out) or out.suffix.lower() == ".parquet"

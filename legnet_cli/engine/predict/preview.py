@@ -57,15 +57,21 @@ def draw_preview(image: Picture, polygons: Array, labels: NDArray[np.int64], cla
 
 
 def write_preview(
-    path: PathLike, image: Picture, polygons: Array, labels: NDArray[np.int64], classes: Sequence[str]
+    path: PathLike,
+    image: Picture,
+    polygons: Array,
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    overwrite: bool = True,
 ) -> None:
-    """Write what :func:`draw_preview` draws to a PNG file, replacing what is there.
+    """Write what :func:`draw_preview` draws to a PNG file, replacing what is there if ``overwrite`` is set.
 
     Raises:
         DataError: the file cannot be written.
     """
     picture = Image.fromarray(draw_preview(image, polygons, labels, classes))
-    with atomic_path(path) as scratch:
+    with atomic_path(path, overwrite=overwrite) as scratch:
         picture.save(scratch, format="PNG")
 
 

@@ -25,20 +25,20 @@ from legnet_cli.detectors.stages import StageObserver, unobserved
 from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch, sha256
 from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Job, job_folder
-from legnet_cli.engine.predict.outputs import SceneResult, check_outputs, check_scenes, write_detections
+from legnet_cli.engine.predict.outputs import check_outputs, check_scenes, layer_name, paths_of, preview_paths
 from legnet_cli.engine.predict.plan import ScenePlan, plan_scene, scene_names, settings_digest, shares
-from legnet_cli.engine.predict.preview import write_preview
+from legnet_cli.engine.predict.provenance import read_replay
+from legnet_cli.engine.predict.results import SceneResult
 from legnet_cli.engine.predict.search import Crew, Done, join_scene, search_by_crew, search_here
 from legnet_cli.engine.predict.workers import Processes, gpus
+from legnet_cli.engine.predict.write import Writer
 from legnet_cli.errors import CheckpointError, ConfigError, DataError
 from legnet_cli.geo.aoi import Aoi, read_aoi
 from legnet_cli.geo.inputs import find_scenes, find_stamps, is_remote
-from legnet_cli.geo.raster import Scene
 
 logger = logging.getLogger(__name__)
 
 OPENERS = 16  # scenes of a network that are opened at once
-PREVIEW_SIDE = 2048  # pixels of a preview's longer side at most
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class PredictResult:
         out: the output; None for a share, which leaves parts alone.
         previews: pictures.
         seconds: of this run.
+        outputs: files or folders that ``out`` stands for.
+        crs: name of the reference system of all objects; None for pixels, and where each scene's own is its layer's.
     """
 
     scenes: tuple[SceneResult, ...]
@@ -71,6 +73,8 @@ class PredictResult:
     previews: tuple[Path, ...]
     seconds: float
     failures: tuple[SceneFailure, ...] = ()
+    outputs: tuple[Path, ...] = ()
+    crs: str | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -124,19 +128,25 @@ def predict(
         DependencyError: a device or package that is absent.
     """
     start = time.perf_counter()
-    found = find_scenes(config.scenes, config.asset)
-    names = scene_names(list(found))
-    previews = _preview_paths(config.preview, names)
+    replay = read_replay(config) if config.replay else None
+    if replay:
+        config = replay.config
+    found = dict.fromkeys(replay.names, "") if replay else find_scenes(config.scenes, config.asset)
+    names = [*replay.names.values()] if replay else scene_names(list(found))
+    outs, previews = paths_of(config.out, names), preview_paths(config.preview, names)
     folder = job_folder(config.out, config.job)
-    check_outputs(config.out, previews, config.crs, overwrite=config.overwrite or Job(folder, {}).written(config.out))
+    inputs = (*config.scenes, *found, config.weights, str(config.aoi or ""))
+    check_outputs(config, outs, previews, inputs, Job(folder, {}).may_replace)
     aoi = read_aoi(config.aoi) if config.aoi else None
     how = settings_digest(config, *_weights(config, detector), aoi) if detector else None
     detector = detector or _load(config, on_download)
     how = how or settings_digest(config, *_weights(config, detector, loaded=True), aoi)
     wanted = _class_indices(config.classes, detector.card.classes)
-    plans, failures = _plan(find_stamps(found), names, config, detector, aoi)
-    georefs = [(plan.name, plan.scene.georef) for plan in plans]
-    check_scenes(georefs, detector.card.classes, config.out, config.crs)
+    stamps = find_stamps(found)
+    if replay:
+        replay.check(how, stamps)
+    plans, failures = _plan(stamps, names, config, detector, aoi)
+    check_scenes([(plan.name, plan.scene.georef) for plan in plans], detector.card.classes, config)
     job = Job(folder, how)
     shard = config.shard
     share = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
@@ -146,38 +156,27 @@ def predict(
         good = [plan for plan in plans if plan.name not in bad]
         if not good:
             raise DataError(failures[0].reason)
-        results, drawn = [], []
+        results: list[SceneResult] = []
         with job.last(good, shared=shard is not None) as last:
             if last:
                 results = [join_scene(plan, job, config, wanted, observer) for plan in good]
-                drawn = _write(config, detector, results, good, dict(zip(names, previews, strict=False)), observer)
-            if last and failures:
-                job.note_written([config.out, *drawn])
-            elif last:
-                job.remove()
-    seconds = time.perf_counter() - start
-    card, out = detector.card, config.out if last else None
-    return PredictResult(tuple(results), card.classes, card.name, out, tuple(drawn), seconds, tuple(failures))
-
-
-def _write(
-    config: PredictConfig,
-    detector: Detector,
-    results: Sequence[SceneResult],
-    plans: Sequence[ScenePlan],
-    previews: Mapping[str, Path],
-    observer: StageObserver,
-) -> list[Path]:
-    """Write the output, and the previews of the scenes by name; returns these."""
-    card = detector.card
-    with observer("write"):
-        write_detections(config.out, results, card.classes, card.name, config.crs)
-    drawn = []
-    for plan, result in zip(plans, results, strict=True):
-        if plan.name in previews:
-            _draw(previews[plan.name], plan.scene, card.classes, result)
-            drawn.append(previews[plan.name])
-    return drawn
+                writer = Writer(config, detector.card, how, job)
+                with observer("write"):
+                    outs = writer.write(results, dict(zip(names, outs, strict=True)))
+                previews = writer.draw(zip(good, results, strict=True), dict(zip(names, previews, strict=False)))
+                if not failures:
+                    job.remove()
+    return PredictResult(
+        tuple(results),
+        detector.card.classes,
+        detector.card.name,
+        config.out if last else None,
+        tuple(previews) if last else (),
+        time.perf_counter() - start,
+        tuple(failures),
+        tuple(outs) if last else (),
+        layer_name(config, results) if last else None,
+    )
 
 
 @contextmanager
@@ -334,24 +333,3 @@ class _Tally:
         return SearchProgress(
             self._name, tiles, self._total, self._km2, self._finished, self._scenes, self._boxes, len(self.failures)
         )
-
-
-def _preview_paths(preview: Path | None, names: Sequence[str]) -> list[Path]:
-    """Where the preview of each scene goes: the given file, or one beside it for each of several scenes."""
-    if preview is None:
-        return []
-    if preview.suffix.lower() != ".png":
-        raise ConfigError(f"--preview {preview} is not a PNG: give a name that ends in .png")
-    if len(names) == 1:
-        return [preview]
-    stems = [str(Path(name).with_suffix("")).replace("/", "_") for name in names]
-    taken = Counter(stems)
-    stems = [stem if taken[stem] == 1 else f"{stem}_{number}" for number, stem in enumerate(stems, 1)]
-    return [preview.with_name(f"{preview.stem}_{stem}.png") for stem in stems]
-
-
-def _draw(path: Path, scene: Scene, classes: Sequence[str], result: SceneResult) -> None:
-    with scene:
-        image, source_per_pixel = scene.preview(PREVIEW_SIDE)
-    found = result.detections
-    write_preview(path, image, result.polygons() / source_per_pixel, found.labels, classes)

@@ -58,7 +58,7 @@ def scan_tiles(
 
     Arguments as of :func:`search_tiles`; ``observer`` is told of the stage ``merge`` too.
     """
-    found, tile_of = search_tiles(grid, detector, tiles, batch, on_tiles, lowest, observer)
+    found, tile_of, _ = search_tiles(grid, detector, tiles, batch, on_tiles, lowest, observer)
     with observer("merge"):
         return merge_tiles(found, tile_of, tiles, (grid.height, grid.width))
 
@@ -71,8 +71,10 @@ def search_tiles(
     on_tiles: Callable[[int], None] = lambda count: None,
     lowest: float = 0.0,
     observer: StageObserver = unobserved,
-) -> tuple[Detections, NDArray[np.int64]]:
-    """What a detector finds in each of ``tiles``: boxes in pixels of ``grid``, and the number of each one's tile (n,).
+) -> tuple[Detections, NDArray[np.int64], NDArray[np.int64]]:
+    """What a detector finds in each of ``tiles``.
+
+    That is boxes in pixels of ``grid``, the number of each one's tile (n,), and the numbers of the tiles searched.
 
     Tiles without a valid pixel or of a single colour are skipped, and boxes that lie on invalid pixels for more than
     ``1 - VISIBLE_SHARE`` of their area are dropped. ``on_tiles`` is told how many tiles were just finished.
@@ -81,6 +83,7 @@ def search_tiles(
     """
     found: list[Detections] = []
     tile_of: list[NDArray[np.int64]] = []
+    seen: list[int] = []
     waiting: list[tuple[int, Image, Mask]] = []
 
     def read(tile: Tile) -> tuple[Image, Mask]:
@@ -96,6 +99,7 @@ def search_tiles(
             shift = np.array([tiles[index].col, tiles[index].row, 0, 0, 0], np.float64)
             found.append(Detections(hits.boxes + shift, hits.scores, hits.labels))
             tile_of.append(np.full(len(hits), index, np.int64))
+            seen.append(index)
         on_tiles(len(waiting))
         waiting.clear()
 
@@ -108,7 +112,7 @@ def search_tiles(
             search()
     if waiting:
         search()
-    return Detections.concat(found), np.concatenate([np.zeros(0, np.int64), *tile_of])
+    return Detections.concat(found), np.concatenate([np.zeros(0, np.int64), *tile_of]), np.array(seen, np.int64)
 
 
 def _plain(image: Image) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections, boxes_to_polygons, polygons_to_boxes
@@ -17,8 +18,8 @@ from legnet_cli.detectors.stages import StageObserver, unobserved
 from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Job, Part
 from legnet_cli.engine.predict.merge import merge_tiles
-from legnet_cli.engine.predict.outputs import SceneResult
 from legnet_cli.engine.predict.plan import ScenePlan
+from legnet_cli.engine.predict.results import SceneResult
 from legnet_cli.engine.predict.scan import search_tiles
 from legnet_cli.errors import DataError
 from legnet_cli.geo.aoi import centres_inside
@@ -139,9 +140,9 @@ def search_block(
     filled = [index for index, tile in enumerate(tiles) if not scene.is_empty(tile)]
     chosen = [tiles[index] for index in filled]
     on_tiles(len(tiles) - len(chosen))
-    found, tile_of = search_tiles(scene, detector, chosen, batch, on_tiles, config.score, observer)
+    found, tile_of, seen = search_tiles(scene, detector, chosen, batch, on_tiles, config.score, observer)
     numbers = plan.first(block) + np.array(filled, np.int64)
-    return Part(found, numbers[tile_of])
+    return Part(found, numbers[tile_of], numbers[seen])
 
 
 def join_scene(
@@ -173,4 +174,22 @@ def join_scene(
         boxes = np.concatenate([polygons_to_boxes(boxes_to_polygons(some) * scale) for some in few])
         found = Detections(boxes, found.scores, found.labels)
     logger.debug("%s: %d objects", plan.name, len(found))
-    return SceneResult(scene.path, plan.name, found, scene.georef, len(plan.tiles), plan.km2, grid_boxes, scale)
+    ground = searched_ground(plan, np.concatenate([np.zeros(0, np.int64), *(part.seen for part in whole)]))
+    known = (scene.path, plan.name, plan.stamp, found, scene.georef)
+    return SceneResult(*known, len(plan.tiles), plan.km2, grid_boxes, scale, ground)
+
+
+def searched_ground(plan: ScenePlan, seen: NDArray[np.int64]) -> shapely.Geometry:
+    """The part of a scene that tiles of the numbers ``seen`` cover, within its area of interest, in raster pixels."""
+    corners = [
+        (tile.row, tile.col, tile.height, tile.width) for tile in (plan.tiles[number] for number in seen.tolist())
+    ]
+    row, col, height, width = np.array(sorted(corners), np.int64).reshape(-1, 4).T
+    # neighbours in a row of tiles as one, for a union of each by itself takes long
+    apart = (np.diff(row) > 0) | (np.diff(height) != 0) | (col[1:] > (col + width)[:-1])
+    bounds = np.stack([col, row, col + width, row + height])
+    first, last = (np.insert(apart, place, True) for place in (0, len(apart))) if len(seen) else (apart, apart)
+    area = shapely.union_all(shapely.box(*bounds[:2, first], *bounds[2:, last]))
+    if plan.aoi is not None:
+        area = shapely.intersection(area, plan.aoi)
+    return shapely.transform(area, lambda xy: xy * (plan.scene.scale_x, plan.scene.scale_y))

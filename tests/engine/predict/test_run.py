@@ -38,7 +38,7 @@ def apply(transform, point):
 
 
 def layer(path):
-    meta, _, wkb, values = pyogrio.raw.read(path)
+    meta, _, wkb, values = pyogrio.raw.read(path, layer=None if path.suffix == ".geojson" else path.stem)
     return meta, shapely.from_wkb(wkb), dict(zip(meta["fields"], values, strict=True))
 
 
@@ -136,8 +136,11 @@ def test_scene_without_georeference_gives_pixels_and_one_warning(tmp_path, blobs
     result = run(tmp_path, scene, "out.geojson")
     features = json.loads((tmp_path / "out.geojson").read_text())["features"]
     centres = [shapely.geometry.shape(f["geometry"]).centroid.coords[0] for f in features]
-    match(centres, np.array(BOXES)[:, :2])
-    assert features[0]["properties"]["length_m"] is None
+    match(centres, np.array(BOXES)[:, :2] * [1, -1])  # as QGIS places a plain picture: from 0 down
+    sizes = [[f["properties"][key] for key in ("length_px", "width_px", "area_px2", "angle_deg")] for f in features]
+    _, _, w, h, angle = result.scenes[0].detections.boxes.T
+    np.testing.assert_allclose(sizes, np.stack([w, h, w * h, np.degrees(angle) + 90], 1), atol=0.01)
+    assert not [name for name in features[0]["properties"] if name.endswith(("_m", "_m2", "azimuth_deg"))]
     assert result.km2 is None
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert told == ["a.png: it has no georeference: results are in pixel coordinates"]

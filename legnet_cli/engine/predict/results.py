@@ -1,0 +1,137 @@
+"""What a search has found, and as which features it goes into a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from legnet_cli.boxes import Array, Detections, boxes_to_polygons
+from legnet_cli.geo.crs import CRS
+from legnet_cli.geo.features import Rows
+from legnet_cli.geo.footprint import area_on_map
+from legnet_cli.geo.georef import Georef
+from legnet_cli.geo.rings import rows_as_y
+from legnet_cli.geo.vector import Areas
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """Objects of one scene.
+
+    Attributes:
+        path: the raster, as it was opened.
+        name: the shortest end of its path that no other scene of the run has.
+        stamp: size and time of the file, or what a server says of it; empty if unknown.
+        detections: boxes in pixels of the raster, best score first.
+        georef: the raster's coordinates.
+        tiles: how many tiles were searched.
+        km2: ground area searched, in square kilometres; None without georeference.
+        grid_boxes: the boxes in pixels of the grid that was searched.
+        scale: raster pixels per pixel of that grid, along x and y.
+        searched: the part of the raster that was searched, in its pixels.
+    """
+
+    path: str
+    name: str
+    stamp: str
+    detections: Detections
+    georef: Georef
+    tiles: int
+    km2: float | None
+    grid_boxes: Array
+    scale: tuple[float, float]
+    searched: shapely.Geometry
+
+    def polygons(self, rows: Rows = slice(None)) -> Array:
+        """Corners (n, 4, 2) of some objects in pixels of the raster; no rectangles where the grid's pixels are not."""
+        return boxes_to_polygons(self.grid_boxes[rows]) * self.scale
+
+
+class FoundObjects:
+    """The objects of ``scenes``, one scene after another, as features of a layer in ``crs``.
+
+    Of an object no more is kept than its box: corners and attributes are made when they are asked for.
+
+    Args:
+        scenes: what was found.
+        classes: names of the labels.
+        model: name written with each object.
+        crs: reference system of the layer; None for the scenes' own map coordinates, or pixels with y up.
+    """
+
+    def __init__(self, scenes: Sequence[SceneResult], classes: Sequence[str], model: str, crs: CRS | None) -> None:
+        self.crs, self._scenes, self._model = crs, scenes, model
+        self._classes = np.array(classes, np.str_)
+        self._stops = np.cumsum([len(scene.detections) for scene in scenes])
+        self._as_is = {scene.name for scene in scenes if crs == scene.georef.crs}
+
+    def __len__(self) -> int:
+        return int(self._stops[-1])
+
+    def corners(self, rows: Rows) -> Array:
+        """See :class:`Features`."""
+        index = np.arange(len(self))[rows]
+        corners = np.empty((len(index), 4, 2))
+        for scene, places, own in self._by_scene(index):
+            pixels = scene.polygons(own).reshape(-1, 2)
+            if self.crs is not None and scene.name not in self._as_is:
+                points = scene.georef.to_crs(pixels, self.crs)
+            elif scene.georef.kind == "none":
+                points = rows_as_y(pixels)
+            else:
+                points = scene.georef.to_map(pixels)
+            corners[places] = points.reshape(-1, 4, 2)
+        return corners
+
+    def columns(self, rows: Rows) -> dict[str, NDArray[Any]]:
+        """See :class:`Features`."""
+        index = np.arange(len(self))[rows]
+        names, labels = np.empty(len(index), object), np.empty(len(index), np.int64)
+        scores, sizes = np.empty(len(index)), np.empty((4, len(index)))
+        for scene, places, own in self._by_scene(index):
+            found = scene.detections[own]
+            names[places], labels[places], scores[places] = scene.name, found.labels, found.scores
+            sizes[:, places] = _sizes(scene, found, own)
+        length, width, area, direction = sizes
+        named = ("length_px", "width_px", "area_px2", "angle_deg")
+        if self.crs is not None:
+            named = ("length_m", "width_m", "area_m2", "azimuth_deg")
+        measures = (length.round(3), width.round(3), area.round(3), direction.round(2) % 180)
+        return {
+            "class": self._classes[labels],
+            "score": scores.round(4),
+            **dict(zip(named, measures, strict=True)),
+            "scene": names.astype(np.str_),
+            "model": np.full(len(index), self._model),
+        }
+
+    def _by_scene(self, index: NDArray[np.int64]) -> Iterator[tuple[SceneResult, NDArray[np.int64], NDArray[np.int64]]]:
+        """Scenes that ``index`` has objects of, with their places in it and their numbers within the scene."""
+        scene_of = np.searchsorted(self._stops, index, side="right")
+        order = np.argsort(scene_of, kind="stable")
+        starts = np.flatnonzero(np.diff(scene_of[order], prepend=-1))
+        for places in np.split(order, starts[1:]) if len(index) else ():
+            scene = self._scenes[scene_of[places[0]]]
+            yield scene, places, index[places] - (self._stops[scene_of[places[0]]] - len(scene.detections))
+
+
+def _sizes(scene: SceneResult, found: Detections, own: NDArray[np.int64]) -> Array:
+    """Length, width, area and direction (4, n): on the ground, from north; without georeference in pixels, from up."""
+    if scene.georef.crs is not None:
+        ground = scene.georef.measure(scene.polygons(own))
+        return np.stack([ground.length_m, ground.width_m, ground.area_m2, ground.azimuth_deg])
+    _, _, width, height, angle = found.boxes.T
+    return np.stack([width, height, width * height, np.degrees(angle) + 90])
+
+
+def searched_areas(scenes: Sequence[SceneResult], crs: CRS | None) -> Areas:
+    """The ground that was searched, an area a scene, in the reference system of their layer."""
+    areas = [area_on_map(scene.searched, scene.georef, crs) for scene in scenes]
+    counts = np.array([len(scene.detections) for scene in scenes])
+    fields = {"scene": np.array([scene.name for scene in scenes]), "objects": counts}
+    return Areas(np.array(areas, object), fields)
