@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
@@ -45,7 +46,8 @@ def open_fabric(device: str, devices: int, nodes: int, precision: str) -> Iterat
     if place.type == "cuda" and devices > torch.cuda.device_count():
         raise DependencyError(f"--devices {devices}: this machine has {torch.cuda.device_count()} GPUs")
     several = devices * nodes > 1
-    with local_processes(devices, nodes) if several and not launched else nullcontext():
+    start = several and not launched
+    with local_processes(LightningEnvironment(), devices, nodes) if start else nullcontext():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of advice on launchers
             fabric = Fabric(

@@ -59,8 +59,8 @@ def _extended(plan: TrainPlan, config: TrainConfig) -> TrainPlan:
     if config.epochs < plan.epochs:
         raise ConfigError(f"--epochs {config.epochs}: the run in {config.out} has {plan.epochs}: give more")
     if config.epochs > plan.epochs:
-        steps = ", ".join(map(str, plan.steps)) or "no epoch"
-        how = "falls over all of them" if plan.schedule == "cosine" else f"falls after {steps}"
+        steps = ", ".join(map(str, plan.steps))
+        how = "falls over all of them" if plan.schedule == "cosine" else f"falls after epochs {steps}"
         logger.info("%d epochs in place of %d: the learning rate %s", config.epochs, plan.epochs, how)
     return replace(plan, epochs=config.epochs)
 

@@ -27,6 +27,7 @@ class RunLog:
     def __init__(self, out: Path, step: int) -> None:
         self._out = out
         self._rows = [row for row in read_metrics(out / METRICS) if int(row["step"]) <= step]
+        self._written = False
         self._board = _tensorboard(out, step)
         self._wandb = _wandb(out)
 
@@ -40,6 +41,7 @@ class RunLog:
         if self._rows and int(self._rows[-1]["step"]) == step.step:
             self._rows.pop()
         self._rows.append({key: _text(value) for key, value in row.items()})
+        self._written = False
         values = {key: value for key, value in row.items() if key not in ("step", "epoch")}
         if self._board is not None:
             for name, value in values.items():
@@ -48,7 +50,9 @@ class RunLog:
             self._wandb.log(values, step=step.step)
 
     def flush(self) -> None:
-        """Write the files."""
+        """Write the files, unless they hold everything."""
+        if self._written:
+            return
         names = dict.fromkeys((*_FIXED, *(name for row in self._rows for name in row)))
         with atomic_path(self._out / METRICS) as scratch, scratch.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(names), restval="")
@@ -57,6 +61,7 @@ class RunLog:
         draw_curves(self._rows, self._out / CURVES)
         if self._board is not None:
             self._board.flush()
+        self._written = True
 
     def close(self) -> None:
         """End the records."""

@@ -144,7 +144,7 @@ class Loop:
             CheckpointError: it does not fit the plan.
         """
         try:
-            self.step = content["step"]
+            self.step = int(content["step"])
             self.model.detector.load_state_dict(content["model"])
             if self.average:
                 for name, tensor in content["average"].items():
@@ -155,9 +155,7 @@ class Loop:
             self.state = {key: content[key] for key in self.state}
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(
-                f"{path}: does not fit {path.parent} ({reason}): start again without --resume"
-            ) from None
+            raise CheckpointError(f"{path}: does not fit its run ({reason}): start again without --resume") from None
 
     @property
     def complete(self) -> bool:

@@ -16,8 +16,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+if TYPE_CHECKING:
+    from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +31,12 @@ _LOST = 4  # see DependencyError
 
 
 @contextmanager
-def local_processes(devices: int, nodes: int) -> Iterator[None]:
+def local_processes(environment: ClusterEnvironment, devices: int, nodes: int) -> Iterator[None]:
     """Start the other ``devices - 1`` processes of this machine; in those, watch the first one.
 
-    All of them do what is in the body. If one ends before that, all end, with one line that says so.
+    All of them do what is in the body. If one ends before that, all end, with one line that says so. ``environment``
+    says where they meet, and whether somebody else starts processes.
     """
-    environment = LightningEnvironment()
     if first := os.environ.get(_FIRST):
         threading.Thread(target=_watch_first, args=(int(first),), daemon=True).start()
         try:
@@ -52,7 +54,7 @@ def local_processes(devices: int, nodes: int) -> Iterator[None]:
 class _Others:
     """The processes that this one, the first, starts with its own command line."""
 
-    def __init__(self, environment: LightningEnvironment, devices: int, nodes: int) -> None:
+    def __init__(self, environment: ClusterEnvironment, devices: int, nodes: int) -> None:
         self._count = devices - 1
         self._started: list[subprocess.Popen[bytes]] = []
         self._finished = threading.Event()
@@ -87,6 +89,7 @@ class _Others:
         self._finished.set()
         for process in self._started:
             process.kill()
+            process.wait()
         for name, value in self._before.items():
             if value is None:
                 del os.environ[name]

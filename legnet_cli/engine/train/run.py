@@ -32,6 +32,7 @@ from legnet_cli.engine.train.folder import clear_folder, read_settings, write_se
 from legnet_cli.engine.train.log import CURVES, METRICS
 from legnet_cli.engine.train.loop import BEST, LAST, Keeping, Loop
 from legnet_cli.engine.train.plan import TrainPlan, config_plan, override, recipe_plan, scaled
+from legnet_cli.engine.train.signals import ends_on_sigterm
 from legnet_cli.engine.train.state import CHECKPOINT, load_run
 from legnet_cli.engine.train.steps import Step, StepCost
 from legnet_cli.engine.train.validation import Validation, open_validation
@@ -93,7 +94,10 @@ def train(
         for name in _RUN:  # settings alone are of a run that was ended before its first checkpoint
             check_output(f"{config.out}/", overwrite=config.overwrite, folder_files=name)
     import_mm()  # refused before the data are read
-    with open_fabric(config.device, config.devices, config.nodes, config.precision) as fabric:
+    with (
+        ends_on_sigterm(),
+        open_fabric(config.device, config.devices, config.nodes, config.precision) as fabric,
+    ):
         result = _train(fabric, config, plan, on_step, on_download)
     return replace(result, seconds=time.perf_counter() - begin)
 

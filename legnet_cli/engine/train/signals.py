@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a wish to stop that training heeds between steps."""
+"""SIGTERM and Ctrl-C: before the first step they end the process, then they are a wish that is heeded between steps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
+
+_SHELL = 128  # a shell adds it to the number of the signal that ended a process
+
+
+@contextmanager
+def ends_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the process with the code that a shell gives it, and with what it writes cleaned up."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(_SHELL + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class StopSignal:
@@ -26,7 +45,7 @@ class StopSignal:
     @contextmanager
     def heard(self) -> Iterator[None]:
         """Take signals in place of their handlers; a second Ctrl-C interrupts at once."""
-        if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+        if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {kind: signal.signal(kind, self._note) for kind in (signal.SIGTERM, signal.SIGINT)}

@@ -1,6 +1,10 @@
-import csv
+"""Training from end to end, on tiles of a few rectangles: what a run leaves, takes and refuses."""
+
+from __future__ import annotations
+
+import json
 import os
-import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,47 +16,22 @@ import pytest
 import torch
 import yaml
 from blobs import CLASSES, BlobDetector, write_tiles
+from forks import Fork
+from runs import NANO, QUICK, curve, rows
 
 from legnet_cli.detectors.loader import load_detector
-from legnet_cli.detectors.mmrotate.training import TrainableDetector
 from legnet_cli.detectors.weights.checkpoint import read_checkpoint
-from legnet_cli.detectors.weights.recipes import BACKBONES, DETECTORS
 from legnet_cli.engine.eval import EvalConfig, evaluate
 from legnet_cli.engine.eval.search import SearchPlan
-from legnet_cli.engine.train import TrainConfig, train
-from legnet_cli.engine.train.data import GlobalBatchSampler
-from legnet_cli.engine.train.validation import open_validation
+from legnet_cli.engine.train import train
+from legnet_cli.engine.train.state import load_run
+from legnet_cli.engine.train.validation import Score, open_validation
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
 
-NANO = "oriented-rcnn/legnet-nano"
 
-
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory):
-    return write_tiles(tmp_path_factory.mktemp("tiles") / "blobs")
-
-
-@pytest.fixture
-def config(mmrotate, tiles, tmp_path):
-    return TrainConfig(
-        data=tiles, out=tmp_path / "run", recipe=NANO, weights="none", epochs=2, batch=2, workers=0, device="cpu"
-    )
-
-
-def rows(out):
-    with (out / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def curve(out):
-    """What must not depend on how a run was interrupted or spread over processes."""
-    return [(row["step"], row["epoch"], row["lr"], row["loss"], row["map50"]) for row in rows(out)]
-
-
-def test_train__leaves_a_run_that_the_other_verbs_take(config, tiles):
-    seen = []
-    result = train(config, seen.append)
-    assert (result.epochs, result.step, result.stopped) == (2, 8, "")
+def test_a_run_is_what_the_other_verbs_take(whole, tiles):
+    config, result, seen = whole
+    assert (result.epochs, result.step, result.stopped, result.rank) == (2, 8, "", 0)
     assert [step.step for step in seen] == list(range(1, 9))
     assert {"loss", "loss_cls", "loss_bbox", "loss_rpn_cls", "loss_rpn_bbox"} <= set(seen[0].losses)
     terms = [value for name, value in seen[0].losses.items() if name != "loss"]
@@ -75,101 +54,65 @@ def test_train__leaves_a_run_that_the_other_verbs_take(config, tiles):
     assert metrics["summary"]["voc07"]["mAP50"] == pytest.approx(float(rows(run)[-1]["map50"]))
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
-def test_train__every_detector_lowers_its_loss(config, detector):
-    assert_loss_falls(config, f"{detector}/legnet-nano")
+def test_workers_do_not_change_the_curve(config, whole):
+    train(replace(config, epochs=1, workers=1))
+    assert curve(config.out) == curve(whole[0].out)[:4]
 
 
-@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "legnet-nano"])
-def test_train__every_backbone_lowers_its_loss(config, backbone):
-    few = ("rcnn.sampler.num=32", "rpn_proposal.nms_pre=64", "rpn_proposal.max_per_img=64")
-    assert_loss_falls(config, f"oriented-rcnn/{backbone}", *(f"model.train_cfg.{text}" for text in few))
-
-
-def assert_loss_falls(config, recipe, *overrides):
-    seen = []
-    overrides = ("transforms=[]", "warmup=0", "schedule=cosine", *overrides)
-    train(replace(config, recipe=recipe, epochs=3, lr=5e-4, overrides=overrides, data=only_train(config)), seen.append)
-    losses = [step.losses["loss"] for step in seen]
-    assert len(losses) == 12
-    assert np.isfinite(losses).all()
-    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
-
-
-def only_train(config):
-    """The training part alone: nothing to evaluate."""
-    return config.data / "train"
-
-
-def test_train__resumed_run_equals_an_uninterrupted_one(config):
-    train(config)
-    stopped = replace(config, out=config.out.with_name("stopped"))
-
-    def stop(step):
-        if step.step in (3, 6):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    result = train(stopped, stop)
-    # the signal of a step ends training after the next one at the latest
-    assert result.stopped == "signal"
-    assert 3 <= result.step <= 4
-    again = train(TrainConfig(out=stopped.out, resume=True, workers=0, device="cpu"), stop)
-    assert again.stopped == "signal"
-    train(TrainConfig(out=stopped.out, resume=True, workers=0, device="cpu"))
-    assert curve(stopped.out) == curve(config.out)
-    one, two = (read_checkpoint(c.out / "last.safetensors").state for c in (config, stopped))
-    assert all(torch.equal(one[name], two[name]) for name in one)
-
-
-def test_train__killed_run_goes_on_from_its_last_checkpoint(config):
-    train(config)
-    killed = replace(config, out=config.out.with_name("killed"))
-
-    def die(step):
-        if step.step == 6:
-            raise RuntimeError("power failure")
-
-    with pytest.raises(RuntimeError, match="power failure"):
-        train(killed, die)
-    assert len(rows(killed.out)) == 4  # of the epoch that was finished
-    train(TrainConfig(out=killed.out, resume=True, workers=0, device="cpu"))
-    assert curve(killed.out) == curve(config.out)
-
-
-def test_train__workers_do_not_change_the_curve(config):
-    train(replace(config, epochs=1))
-    train(replace(config, epochs=1, workers=1, out=config.out.with_name("workers")))
-    assert curve(config.out) == curve(config.out.with_name("workers"))
-
-
-def test_train__two_processes_equal_one_that_accumulates(config):
-    plain = replace(config, epochs=1, batch=1, accumulate=2, data=only_train(config))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums of another order would choose other proposals of an untrained network
-    try:
-        train(plain)
-    finally:
-        torch.set_num_threads(threads)
-    two = config.out.with_name("two")
-    flags = ["--data", str(config.data), "--recipe", NANO, "--weights", "none", "--epochs", "1", "--batch", "1"]
-    flags += ["--devices", "2", "--device", "cpu", "--workers", "0", "--out", str(two)]
-    found = subprocess.run(
-        [sys.executable, "-m", "legnet_cli", "train", *flags],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
+def test_the_running_average_is_what_is_kept(config, monkeypatch):
+    found = []
+    monkeypatch.setattr(
+        "legnet_cli.engine.train.validation.Validation.find",
+        lambda self, state, *_: found.append({name: tensor.clone() for name, tensor in state.items()}),
     )
-    assert found.returncode == 0, found.stderr
-    losses = [[float(row["loss"]) for row in rows(out)] for out in (plain.out, two)]
+    monkeypatch.setattr("legnet_cli.engine.train.validation.Validation.score", lambda *_: Score(0.5, 0.2, {}))
+    result = train(replace(config, epochs=1, overrides=(*QUICK, "ema=0.9", "warmup=0")))
+    assert result.best == (0.5, 1)
+    kept = read_checkpoint(config.out / "best.safetensors").state
+    content = load_run(config.out / "last.ckpt")
+    name = "backbone.Stem.LoG.conv_init.weight"
+    assert not torch.equal(kept[name], content["model"][name])
+    for state in (found[0], content["average"]):
+        assert torch.equal(kept[name], state[name])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="starts no copies of a process")
+def test_two_processes_equal_one_that_accumulates(config, monkeypatch):
+    alone = replace(config, epochs=1, batch=1, accumulate=2, data=config.data / "train")
+    train(alone)
+    two = replace(alone, out=config.out.with_name("two"), data=config.data, accumulate=1, devices=2)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    for name, value in {**place, "NODE_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    processes = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        processes.append(Fork(train, two))
+    assert [process.communicate()[0] for process in processes] == [0, 0]
+    losses = [[float(row["loss"]) for row in rows(run.out)] for run in (alone, two)]
     assert len(losses[0]) == 4
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
-    assert rows(plain.out)[0]["lr"] == rows(two)[0]["lr"]
-    weights = two / "last.safetensors"
+    assert rows(alone.out)[0]["lr"] == rows(two.out)[0]["lr"]
+    weights = two.out / "last.safetensors"
     assert read_checkpoint(weights).card.classes == ("bright", "dim")
-    found = evaluate(EvalConfig(data=config.data, out=two / "eval", weights=str(weights)))  # they evaluated together
-    assert float(rows(two)[-1]["map50"]) == pytest.approx(found.metrics["summary"]["voc07"]["mAP50"])
+    # they evaluated together
+    found = evaluate(EvalConfig(data=config.data, out=two.out / "eval", weights=str(weights)))
+    assert float(rows(two.out)[-1]["map50"]) == pytest.approx(found.metrics["summary"]["voc07"]["mAP50"])
+
+
+@pytest.mark.slow
+def test_the_command_starts_its_other_processes(config):
+    flags = ["--data", config.data, "--recipe", NANO, "--weights", "none", "--epochs", "1", "--batch", "1", "--json"]
+    flags += ["--devices", "2", "--device", "cpu", "--workers", "0", "--out", config.out, "-q"]
+    found = subprocess.run(
+        [sys.executable, "-m", "legnet_cli", "train", *map(str, flags)],
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert (found.returncode, found.stderr) == (0, "")
+    assert json.loads(found.stdout)["steps"] == 4
+    assert len(rows(config.out)) == 4
 
 
 def test_validation__is_the_same_however_many_processes_share_it(tmp_path, monkeypatch):
@@ -185,43 +128,32 @@ def test_validation__is_the_same_however_many_processes_share_it(tmp_path, monke
     assert validation.score([parts[0]] * 3).map50 < 1
 
 
-def test_train__patience_stops_early(config):
+def test_patience_stops_early(config):
     result = train(replace(config, epochs=9, patience=1, lr=1e-12))
     assert (result.stopped, result.epochs) == ("patience", 2)
     assert result.best == (0.0, 1)
 
 
-def test_train__dry_run_checks_and_writes_nothing(config):
-    result = train(replace(config, dry_run=True))
+def test_a_dry_run_checks_and_writes_nothing(config, caplog):
+    caplog.set_level("INFO")
+    result = train(replace(config, overrides=("warmup=8",), dry_run=True))
     assert result.cost is not None
     assert (result.cost.images, result.cost.steps_per_epoch) == (2, 4)
     assert result.cost.seconds > 0
     check = result.check
     assert (check.images, check.empty, check.validation, check.sizes) == (8, 1, 2, {"96×96": 8})
     assert not config.out.exists()
+    assert "learning rate 0.00025 for a global batch of 2 (published: 0.001 for 8)" in caplog.text
+    assert "the warm-up of 8 steps is longer than the run (8 steps)" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("changes", "rate"),
-    [
-        ({}, 1e-3 * 2 / 8),
-        ({"accumulate": 4}, 1e-3),
-        ({"lr": 3e-4}, 3e-4),
-        ({"overrides": ("optimizer.lr=7e-5",)}, 7e-5),
-    ],
-)
-def test_train__rate_follows_the_global_batch(config, changes, rate):
-    result = train(replace(config, dry_run=True, **changes))
-    assert result.plan.optimizer["lr"] == pytest.approx(rate)
-
-
-def test_train__overrides_reach_the_plan_and_the_weights(config, tiles):
+def test_overrides_reach_the_plan_and_the_weights(config):
     overrides = (
         "model.rpn_head.anchor_generator.scales=[6]",
         "optimizer.weight_decay=0.1",
         "model.backbone.drop_path=0.3",
     )
-    result = train(replace(config, epochs=1, overrides=overrides))
+    result = train(replace(config, data=config.data / "train", epochs=1, overrides=(*QUICK, *overrides)))
     assert result.plan.optimizer["weight_decay"] == 0.1
     checkpoint = read_checkpoint(config.out / "best.safetensors")
     assert checkpoint.card.model["rpn_head"]["anchor_generator"]["scales"] == [6]
@@ -229,10 +161,10 @@ def test_train__overrides_reach_the_plan_and_the_weights(config, tiles):
     assert len(detector.detect(np.zeros((1, 96, 96, 3), np.uint8))) == 1
 
 
-def test_train__takes_a_mmrotate_config(config, tmp_path):
+def test_takes_a_mmrotate_config(config, tmp_path):
     source = tmp_path / "mine.py"
     source.write_text(CONFIG)
-    result = train(replace(config, recipe=None, config=source, epochs=1, batch=None))
+    result = train(replace(config, recipe=None, config=source, epochs=1, batch=None, overrides=()))
     assert (result.plan.recipe, result.plan.batch, result.plan.optimizer["type"]) == ("mine", 4, "SGD")
     assert result.plan.warmup == 2
     assert [step["type"] for step in result.plan.transforms] == ["RResize", "RRandomFlip"]
@@ -278,31 +210,14 @@ runner = dict(type="EpochBasedRunner", max_epochs=12)
 """
 
 
-def test_train__starts_from_weights_with_other_classes(config, tmp_path, caplog):
-    train(replace(config, epochs=1))
-    other = write_tiles(tmp_path / "one", (("train", 4),), names=("dim",))
-    train(
-        replace(
-            config, data=other, out=tmp_path / "next", weights=str(config.out / "best.safetensors"), lr=1e-12, epochs=1
-        )
-    )
+def test_starts_from_weights_with_other_classes(config, whole, tmp_path, caplog):
+    other = write_tiles(tmp_path / "one", (("train", 2),), names=("dim",))
+    train(replace(config, data=other, weights=str(whole[0].out / "best.safetensors"), lr=1e-12, epochs=1))
     assert "the class count differs (roi_head.bbox_head.fc_cls.weight" in caplog.text
-    old, new = (read_checkpoint(run / "last.safetensors").state for run in (config.out, tmp_path / "next"))
-    assert torch.allclose(
-        old["backbone.Stem.LoG.conv_init.weight"], new["backbone.Stem.LoG.conv_init.weight"], atol=1e-6
-    )
+    old, new = (read_checkpoint(run / "best.safetensors").state for run in (whole[0].out, config.out))
+    name = "backbone.Stem.LoG.conv_init.weight"
+    assert torch.allclose(old[name], new[name], atol=1e-6)
     assert new["roi_head.bbox_head.fc_cls.weight"].shape[0] == 2
-
-
-def test_train__starts_from_a_backbone(config, tmp_path):
-    model = TrainableDetector(train(replace(config, dry_run=True)).plan.model, "le90")
-    backbone = {name: torch.full_like(tensor, 0.25) for name, tensor in model.detector.backbone.state_dict().items()}
-    model.start_from(backbone, "file")
-    assert float(model.weights()["backbone.Stem.LoG.conv_init.weight"].mean()) == 0.25
-    assert float(model.weights()["neck.fpn_convs.0.conv.weight"].mean()) != 0.25
-    backbone.pop("Stem.LoG.conv_init.weight")
-    with pytest.raises(CheckpointError, match=r"file: 1 tensors are missing .*conv_init"):
-        model.start_from(backbone, "file")
 
 
 @pytest.mark.parametrize(
@@ -329,13 +244,13 @@ def test_train__starts_from_a_backbone(config, tmp_path):
         ({"resume": True}, DataError, "no run to resume"),
     ],
 )
-def test_train__faults_are_named_and_leave_nothing(config, changes, error, message):
+def test_faults_are_named_and_leave_nothing(config, changes, error, message):
     with pytest.raises(error, match=message):
         train(replace(config, **changes))
     assert not config.out.exists()
 
 
-def test_train__refuses_data_that_cannot_be_trained_on(config, tmp_path):
+def test_refuses_data_that_cannot_be_trained_on(config, tmp_path):
     empty = write_tiles(tmp_path / "empty", (("train", 2),))
     for file in (empty / "train" / "labelTxt").iterdir():
         file.write_text("")
@@ -346,38 +261,11 @@ def test_train__refuses_data_that_cannot_be_trained_on(config, tmp_path):
         train(replace(config, data=large))
 
 
-def test_train__existing_run_is_kept(config):
-    train(replace(config, epochs=1))
-    with pytest.raises(ConfigError, match="--overwrite"):
-        train(replace(config, epochs=1))
-    with pytest.raises(ConfigError, match=r"--seed 5: the run in .* has 0"):
-        train(TrainConfig(out=config.out, resume=True, seed=5))
-    (config.out / "last.ckpt").write_bytes(b"PK\x03\x04 damaged")
-    with pytest.raises(CheckpointError, match="is damaged"):
-        train(TrainConfig(out=config.out, resume=True))
-
-
-def test_train__model_that_fails_on_images_is_said_so(config):
+def test_a_model_that_fails_on_images_is_said_so(config):
     with pytest.raises(ConfigError, match=r"the model fails on its first images .*check its config and overrides"):
         train(replace(config, overrides=("model.neck.in_channels=[1]",)))
 
 
-def test_train__loss_that_is_not_finite_names_the_images(config):
+def test_a_loss_that_is_not_finite_names_the_images(config):
     with pytest.raises(DataError, match=r"the loss is (nan|inf) at step \d on train\d\.png, train\d\.png"):
         train(replace(config, lr=1e30))
-
-
-@pytest.mark.parametrize(("images", "batch", "accumulate", "processes"), [(10, 2, 1, 1), (10, 1, 1, 3), (3, 4, 1, 1)])
-def test_order__processes_share_each_epoch(images, batch, accumulate, processes):
-    parts = []
-    for rank in range(processes):
-        order = GlobalBatchSampler(images, batch, accumulate, rank, processes, seed=3)
-        order.end = 2 * order.steps
-        parts.append(list(order))
-        assert len(parts[-1]) == len(order)
-    for epoch in range(2):
-        seen = [index for part in parts for group in part for number, index in group if number == epoch]
-        assert len(seen) == max(1, images // (batch * processes)) * batch * processes
-        assert len(set(seen)) == min(images, len(seen))
-    order.start = order.steps
-    assert list(order) == parts[-1][order.steps :]

@@ -1,0 +1,38 @@
+"""Copies of this process, which need not import again what takes seconds."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+
+
+class Fork:
+    """A call in a copy of this process, in a session of its own; what it writes to stderr can be read."""
+
+    def __init__(self, function: Callable[..., object], *args: object) -> None:
+        reader, writer = os.pipe()
+        self._process = multiprocessing.get_context("fork").Process(target=_call, args=(writer, function, args))
+        self._process.start()
+        os.close(writer)
+        self.pid = self._process.pid
+        self.stderr = os.fdopen(reader)
+
+    def communicate(self) -> tuple[int | None, str]:
+        """Its exit code, and the rest of what it writes."""
+        with self.stderr:
+            rest = self.stderr.read()
+        self._process.join()
+        return self._process.exitcode, rest
+
+    def kill(self) -> None:
+        """End it, if it has not ended."""
+        self._process.kill()
+
+
+def _call(writer: int, function: Callable[..., object], args: tuple[object, ...]) -> None:
+    os.setsid()
+    os.dup2(writer, 2)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    function(*args)
