@@ -179,8 +179,8 @@ def test_gsd_near_the_rasters_own_changes_nothing(write_scene):
     ("crs", "gsd", "error", "words"),
     [
         (None, 1, GeoError, "leave out --gsd"),
-        ("EPSG:32631", 0, ConfigError, "above 0"),
-        ("EPSG:32631", float("nan"), ConfigError, "above 0"),
+        ("EPSG:32631", 0, ConfigError, "must be positive"),
+        ("EPSG:32631", float("nan"), ConfigError, "must be positive"),
         ("EPSG:32631", 0.01, ConfigError, "too coarse"),
     ],
 )
