@@ -82,9 +82,9 @@ def _show_parity(console: Console, parity: Parity, maps: tuple[float, float] | N
     for column in table.columns[1:]:
         column.justify = "right"
     table.add_row("boxes over 0.1", *(f"{count:,}" for count in parity.boxes))
-    rows = [(f"with a partner (IoU > {limits.iou}, score within {limits.score})", parity.matched)]
+    rows = [(f"matched (IoU > {limits.iou}, score within {limits.score})", parity.matched)]
     if parity.matched != parity.strict:
-        rows.append(("with a partner (IoU > 0.95, score within 0.01)", parity.strict))
+        rows.append(("matched (IoU > 0.95, score within 0.01)", parity.strict))
     for name, counts in rows:
         shares = [f"{100 * m / n:.1f} %" if n else "" for m, n in zip(counts, parity.boxes, strict=True)]
         table.add_row(name, *shares)
