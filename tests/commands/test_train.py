@@ -68,6 +68,7 @@ def test_dry_run_shows_recipe_data_and_cost(tiles, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("mmrotate")
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [

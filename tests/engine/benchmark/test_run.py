@@ -163,6 +163,7 @@ def test_weights_files_are_sized(tmp_path, checkpoint):
     assert result.card == checkpoint.card
 
 
+@pytest.mark.usefixtures("mmrotate")
 def test_detectors_of_mmrotate_are_no_baseline_of_themselves():
     with pytest.raises(ConfigError, match="runs through mmrotate's own test path anyway"):
         benchmark(config(recipe="rotated-fcos/legnet-nano", baseline=True))
