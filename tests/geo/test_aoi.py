@@ -208,6 +208,15 @@ def test_pixel_areas(tmp_path):
     assert aoi_in_pixels(read_aoi(tmp_path / "a.gpkg"), scene(None, 0, 110, 10)).bounds == (1, 7, 2, 10)
 
 
+@pytest.mark.parametrize("name", ["a.geojson", "a.gpkg"])
+def test_areas_drawn_on_a_plain_picture_count_rows_as_minus_y(tmp_path, name):
+    corners = np.array([[[10, -10], [20, -10], [20, 2], [10, 2]], [[10, -40], [20, -40], [20, -10], [10, -10]]], float)
+    write_layer(tmp_path / name, Layer(corners, None, {"class": np.array(["field"] * 2)}))
+    assert aoi_in_pixels(read_aoi(tmp_path / name), Georef("none", 100, 30)).bounds == (10, 0, 20, 30)
+    if name == "a.gpkg":  # a map of its own, that begins at y = 0
+        assert aoi_in_pixels(read_aoi(tmp_path / name), scene(None, 0, 0, 10)).bounds == (1, 0, 2, 4)
+
+
 @pytest.mark.parametrize(
     ("shape", "crs", "georef", "message"),
     [

@@ -11,7 +11,7 @@ from legnet_cli.errors import DataError
 from legnet_cli.geo.crs import WGS84
 from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.polygons import read_polygons, to_pixels
-from legnet_cli.geo.vector import Layer, write_layer
+from legnet_cli.geo.vector import About, Areas, Layer, write_layer
 
 SQUARE = [[0, 0], [2, 0], [2, 1], [0, 1]]
 
@@ -80,6 +80,24 @@ def test_what_the_antimeridian_cut_is_whole_again(tmp_path, suffix):
         around = points % 360
         expected = np.array([[179.9, 0], [180.2, 0.1], [180.1, 0.3], [179.8, 0.2]]) + [0, north]
         assert sorted(np.round(around, 6).tolist()) == sorted(np.round(expected, 6).tolist())
+
+
+def test_pixels_count_rows_down_or_as_minus_y(tmp_path):
+    quad = np.array([[4, 1], [9, 1], [9, 5], [4, 5]], float)
+    for name, sign in (("down", 1), ("up", -1)):
+        write_layer(tmp_path / f"{name}.gpkg", Layer(quad[None] * (1, sign), None, {"class": np.array(["a"])}))
+        (points,) = read_polygons(tmp_path / f"{name}.gpkg").points
+        assert sorted(points.tolist()) == sorted(quad.tolist())
+
+
+def test_of_several_layers_that_of_the_objects_is_read(tmp_path):
+    layer = Layer(np.array([SQUARE], float), WGS84, {"class": np.array(["a"])})
+    ground = Areas(np.array([shapely.box(0, 0, 9, 9)]), {"scene": np.array(["s"])})
+    write_layer(tmp_path / "a.gpkg", layer, About(searched=ground))
+    with pytest.raises(DataError, match=r"has 2 layers of geometries \(a, searched\)"):
+        read_polygons(tmp_path / "a.gpkg")
+    write_layer(tmp_path / "a.gpkg", layer, About("{}", "<qgis/>", ground))
+    assert read_polygons(tmp_path / "a.gpkg").fields == {"class": ["a"]}
 
 
 def test_parts_on_both_sides_of_the_antimeridian_stay_apart(tmp_path):

@@ -15,7 +15,15 @@ import shapely
 from legnet_cli.errors import DataError, DependencyError
 from legnet_cli.geo import features, gdal_vector, geoparquet
 from legnet_cli.geo.rings import to_geometries
-from legnet_cli.geo.vector import SUFFIXES, Layer, check_format, write_layer
+from legnet_cli.geo.vector import (
+    SAYS_PROVENANCE,
+    SUFFIXES,
+    About,
+    Layer,
+    check_format,
+    read_provenance,
+    write_layer,
+)
 from legnet_cli.installation import install_line
 
 UTM = pyproj.CRS.from_epsg(32633)
@@ -68,6 +76,12 @@ def read(path):
 
 def geojson_features(path):
     return json.loads(path.read_text())["features"]
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    for module in (features, gdal_vector, geoparquet):
+        monkeypatch.setattr(module, "CHUNK", 3)
 
 
 # ---- what is written
@@ -171,13 +185,33 @@ def test_corners_without_a_place(tmp_path, suffix, caplog):
     assert "2 objects have no place on the map" in caplog.text
 
 
+# ---- what it says besides
+
+PROVENANCE = '{"run": "é"}'
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("count", [0, 2, 5])
+def test_provenance_goes_where_there_is_a_place(tmp_path, suffix, count, small_chunks):
+    polygons = [square(10 + i, 50, 0.01) for i in range(count)]
+    write_layer(tmp_path / f"out{suffix}", layer(*polygons), About(PROVENANCE, "<qgis/>"))
+    if suffix in SAYS_PROVENANCE:
+        assert read_provenance(tmp_path / f"out{suffix}") == PROVENANCE
+        write_layer(tmp_path / f"out{suffix}", layer(*polygons))
+        assert read_provenance(tmp_path / f"out{suffix}") is None
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", pytest.param(".parquet", marks=FORMATS[-1].marks)])
+def test_provenance_of_a_damaged_file(tmp_path, suffix):
+    (tmp_path / f"out{suffix}").write_text("no such thing")
+    if suffix == ".gpkg":
+        assert read_provenance(tmp_path / "out.gpkg") is None
+    else:
+        with pytest.raises(DataError, match=rf"out\{suffix}: cannot be read"):
+            read_provenance(tmp_path / f"out{suffix}")
+
+
 # ---- by chunks
-
-
-@pytest.fixture
-def small_chunks(monkeypatch):
-    for module in (features, gdal_vector, geoparquet):
-        monkeypatch.setattr(module, "CHUNK", 3)
 
 
 def many(n, crs=UTM):
@@ -264,6 +298,28 @@ def test_parquet_is_sorted_by_place(tmp_path, monkeypatch):
         assert stats["bbox.xmin"].min == x0.min()
         assert stats["bbox.ymax"].max == y1.max()
     assert sum(areas) < 2.5 * 1000**2  # 16 row groups of any order would cover 16 times the ground
+
+
+@pytest.mark.parametrize("crs", [UTM, LONLAT])
+def test_a_window_of_parquet_is_read_without_the_rest(tmp_path, monkeypatch, crs):
+    dataset, geopandas = pytest.importorskip("pyarrow.dataset"), pytest.importorskip("geopandas")
+    monkeypatch.setattr(geoparquet, "CHUNK", 25)
+    places = np.random.default_rng(0).random((400, 2)) * 80
+    write_layer(tmp_path / "out.parquet", Layer(places[:, None] + square(0, 0, 1), crs, {"number": np.arange(400)}))
+    x0, y0, x1, y1 = window = (30, 40, 35, 45)
+    inside = set(np.flatnonzero(((places > (x0 - 1, y0 - 1)) & (places < (x1 + 1, y1 + 1))).all(1)).tolist())
+    assert 0 < len(inside) < 20
+
+    found = geopandas.read_parquet(tmp_path / "out.parquet", bbox=window)
+    assert set(found["number"]) == inside
+    assert found.crs == crs
+
+    box = [dataset.field("bbox", side) for side in ("xmin", "ymin", "xmax", "ymax")]
+    chosen = (box[0] <= x1) & (box[1] <= y1) & (box[2] >= x0) & (box[3] >= y0)
+    whole = dataset.dataset(tmp_path / "out.parquet")
+    assert set(whole.to_table(filter=chosen)["number"].to_pylist()) == inside
+    (file,) = whole.get_fragments()
+    assert len(file.split_by_row_group(chosen)) <= 4 < len(file.split_by_row_group()) == 16
 
 
 # ---- rings and the antimeridian

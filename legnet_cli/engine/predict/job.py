@@ -30,6 +30,7 @@ from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import PathLike, writable, write_whole
 
 RECORD = "job.json"
+SCENE = "{scene}"  # in the name of an output, of which there is then one a scene
 _WRITTEN = "written.jsonl"
 _FORMAT = 2
 
@@ -54,7 +55,9 @@ def job_folder(out: PathLike, asked: Path | None) -> Path:
     if asked is not None:
         return asked
     target = Path(out)
-    return target.with_name(f".{target.name.replace('{scene}', '_scene_')}.legnet-job")
+    while SCENE in str(target.parent):
+        target = target.parent
+    return target.with_name(f".{target.name.replace(SCENE, '_scene_')}.legnet-job")
 
 
 class Job:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from legnet_cli.data.tables import TASK1_FILES, check_task1
 from legnet_cli.engine.predict.config import PredictConfig
+from legnet_cli.engine.predict.job import SCENE
 from legnet_cli.engine.predict.provenance import sidecar
 from legnet_cli.engine.predict.results import SceneResult
 from legnet_cli.engine.predict.stac import stac_path
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 TABLE_SUFFIX = ".csv"
 SOURCE_CRS = "source"
-SCENE = "{scene}"  # in the name of an output, of which there is then one a scene
 
 _UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
 

@@ -17,6 +17,7 @@ from rasterio.transform import Affine
 
 from legnet_cli import __version__
 from legnet_cli.engine.predict import PredictConfig, class_colour, predict
+from legnet_cli.engine.predict.job import job_folder
 from legnet_cli.engine.predict.outputs import file_stems
 from legnet_cli.engine.predict.provenance import read_record
 from legnet_cli.errors import ConfigError, DataError, GeoError
@@ -80,6 +81,18 @@ def test_a_template_makes_one_output_a_scene(tmp_path, blobs, write_scene, suffi
     assert [path.name for path in result.previews] == ["n_ortho.png", "s_ortho.png", "v1.2.png"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in", "out"]
     assert [read_record(path)["scenes"][0]["name"] for path in result.outputs] == [s.name for s in result.scenes]
+
+
+@pytest.mark.parametrize(
+    ("out", "folder"),
+    [
+        ("o/a.gpkg", "o/.a.gpkg.legnet-job"),
+        ("o/{scene}.gpkg", "o/._scene_.gpkg.legnet-job"),
+        ("o/x-{scene}/y/{scene}.gpkg", "o/.x-_scene_.legnet-job"),
+    ],
+)
+def test_the_job_folder_of_a_template_has_no_scene_in_its_name(out, folder):
+    assert job_folder(out, None) == Path(folder)
 
 
 def test_each_scene_keeps_its_reference_system_but_in_a_data_set(tmp_path, blobs, write_scene):
