@@ -36,9 +36,11 @@ def _show(result: ConvertResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{result.dst}: {result.from_format} to {result.to_format}")
+    table = Table(title=f"{result.from_format} to {result.to_format}")
     for heading in ("split", "images", "objects"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for name, (images, objects) in result.splits.items():
         table.add_row(name or "all", str(images), str(objects))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print(f"→ {result.dst}", highlight=False, soft_wrap=True)

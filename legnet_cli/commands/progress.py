@@ -70,7 +70,8 @@ class ProgressBar:
 
     def _tell(self, done: int, total: int, text: str) -> None:
         now, elapsed = time.monotonic(), self.seconds
-        if done == self._told or (now - self._last < LOG_SECONDS and done < total):
+        soon = self._told >= 0 and now - self._last < LOG_SECONDS  # the first line shows that it is alive
+        if done == self._told or (soon and done < total):
             return
         self._last, self._told = now, done
         left = time.strftime("%H:%M:%S", time.gmtime((total - done) * elapsed / max(done, 1)))
