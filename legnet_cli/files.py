@@ -20,6 +20,7 @@ PathLike = str | os.PathLike[str]
 
 _SCRATCH = re.compile(r"\.legnet-(?P<use>new|old)-(?P<host>.+)-(?P<pid>\d+)-[^-]+")
 _BESIDE = ".beside"  # folder of what lay beside an output that was put aside
+_STORE = re.compile(r"(?P<scheme>s3|gs|az):/+(?P<key>.+)")
 _ELSEWHERE = re.compile(r"/vsi\w+/|[A-Za-z][A-Za-z0-9+.-]+:/")  # a letter alone is a disk
 
 
@@ -27,6 +28,12 @@ def is_folder_output(path: PathLike) -> bool:
     """Whether ``path`` names a folder to be written: it ends with a separator or has no suffix."""
     text = os.fspath(path)
     return text.endswith(("/", os.sep)) or Path(text).suffix == ""
+
+
+def store_url(path: PathLike) -> str | None:
+    """The address in an object store (``s3://bucket/key``) that a path stands for, for which two slashes are one."""
+    found = _STORE.fullmatch(Path(path).as_posix())
+    return f"{found['scheme']}://{found['key']}" if found else None
 
 
 def check_output(

@@ -1,7 +1,7 @@
-"""Object stores: what lies in them, and the size and ETag of each object.
+"""Object stores: what lies in them, the size and ETag of each object, and files that are put there.
 
 GDAL reads the pixels. It could list as well, but what it hands to Python has no ETags, and where a request fails its
-list just ends: some scenes would be left out without a word.
+list just ends: some scenes would be left out without a word. Of writing, Python gets nothing of it.
 
 The settings are those of GDAL and of each cloud: ``AWS_…``, ``~/.aws``, ``GOOGLE_…``, ``AZURE_…``.
 """
@@ -59,7 +59,7 @@ def check_installed(url: str) -> None:
         DependencyError: obstore is not installed.
     """
     if not _installed():
-        raise DependencyError(f"{url}: to list object stores, obstore is needed: run `{install_line('cloud')}`")
+        raise DependencyError(f"{url}: object stores need obstore: run `{install_line('cloud')}`")
 
 
 def list_objects(url: str, *, recursive: bool = False) -> Iterator[StoredObject]:
@@ -92,6 +92,43 @@ def object_stamp(url: str) -> str:
         return _stamp(obstore.head(open_store(base), key))
     except Exception:  # of Rust; whether the scene can be read is GDAL's to say
         return ""
+
+
+def exists(url: str) -> bool:
+    """Whether there is an object of that name.
+
+    Raises:
+        DataError: the store does not tell.
+        DependencyError: obstore is not installed.
+    """
+    check_installed(url)
+    import obstore
+    from obstore.exceptions import NotFoundError
+
+    base, key = _split(url)
+    with reading(url, _ADVICE, "cannot be reached"):
+        try:
+            obstore.head(open_store(base), key)
+        except (NotFoundError, FileNotFoundError):
+            return False
+    return True
+
+
+def upload(path: Path, url: str) -> None:
+    """Put a file into a store, where it appears as a whole and takes the place of any object of that name.
+
+    Raises:
+        DataError: it cannot be written.
+        DependencyError: obstore is not installed.
+    """
+    check_installed(url)
+    import obstore
+
+    base, key = _split(url)
+    with reading(
+        url, "check the rights, the region and credentials in the environment, and repeat", "cannot be written"
+    ):
+        obstore.put(open_store(base), key, path)
 
 
 @functools.cache

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import Detections
 from legnet_cli.engine.predict.plan import ScenePlan
 from legnet_cli.errors import ConfigError, DataError
-from legnet_cli.files import PathLike, writable, write_whole
+from legnet_cli.files import PathLike, store_url, writable, write_whole
+from legnet_cli.geo.stores import object_stamp
 
 RECORD = "job.json"
 SCENE = "{scene}"  # in the name of an output, of which there is then one a scene
@@ -51,10 +52,10 @@ class Part:
 
 
 def job_folder(out: PathLike, asked: Path | None) -> Path:
-    """Where a search keeps what it found: ``asked``, or a hidden folder beside its output."""
+    """Where a search keeps what it found: ``asked``, or a hidden folder beside its output; here, if that is remote."""
     if asked is not None:
         return asked
-    target = Path(out)
+    target = Path(out) if store_url(out) is None else Path(Path(out).name)
     while SCENE in str(target.parent):
         target = target.parent
     return target.with_name(f".{target.name.replace(SCENE, '_scene_')}.legnet-job")
@@ -240,6 +241,8 @@ class Job:
 
 
 def _stamp(path: Path) -> str:
+    if (url := store_url(path)) is not None:
+        return object_stamp(url) or "absent"
     try:
         status = path.stat()
     except OSError:

@@ -15,15 +15,17 @@ from legnet_cli.engine.predict.provenance import sidecar
 from legnet_cli.engine.predict.results import SceneResult
 from legnet_cli.engine.predict.stac import stac_path
 from legnet_cli.errors import ConfigError, GeoError
-from legnet_cli.files import check_not_input, check_output, is_folder_output
+from legnet_cli.files import check_not_input, check_output, is_folder_output, store_url
 from legnet_cli.geo.crs import CRS, WGS84, parse_crs
 from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.inputs import RASTER_SUFFIXES
+from legnet_cli.geo.stores import check_installed, exists
 from legnet_cli.geo.vector import HAS_STYLE, SAYS_PROVENANCE, SUFFIXES, check_format
 
 logger = logging.getLogger(__name__)
 
 TABLE_SUFFIX = ".csv"
+REMOTE_SUFFIXES = (".geojson", ".gpkg", ".fgb", ".parquet", TABLE_SUFFIX)  # formats of a single file
 SOURCE_CRS = "source"
 
 _UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
@@ -99,15 +101,28 @@ def check_outputs(
     _check_settings(config)
     every = list(previews)
     for out in dict.fromkeys(outs):
-        overwrite, beside = config.overwrite or may_replace(out), files_beside(out, config)
+        overwrite, every_file = config.overwrite or may_replace(out), [out, *files_beside(out, config)]
+        if store_url(out) is not None:
+            _check_remote(every_file, overwrite=overwrite)
+            continue
         check_output(out, overwrite=overwrite, suffixes=(*SUFFIXES, TABLE_SUFFIX), folder_files=TASK1_FILES)
-        for path in beside:
+        for path in every_file[1:]:
             check_output(path, overwrite=overwrite, suffixes=(path.suffix,))
-        every += [out, *beside]
+        every += every_file
     for preview in previews:
         check_output(preview, overwrite=config.overwrite or may_replace(preview), suffixes=(".png",))
     check_not_input(every, filter(os.path.isfile, inputs))
     check_format(config.out)
+
+
+def _check_remote(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse an output in an object store, and what goes beside it, as :func:`check_output` does one on a disk."""
+    if paths[0].suffix.lower() not in REMOTE_SUFFIXES:
+        raise ConfigError(f"{store_url(paths[0])}: in object stores, choose from {', '.join(REMOTE_SUFFIXES)}")
+    for url in filter(None, map(store_url, paths)):
+        check_installed(url)
+        if not overwrite and exists(url):
+            raise ConfigError(f"{url}: exists already: choose another name or add --overwrite")
 
 
 def _check_settings(config: PredictConfig) -> None:

@@ -17,7 +17,10 @@ from legnet_cli.engine.predict.provenance import as_text, describe, sidecar
 from legnet_cli.engine.predict.results import FoundObjects, SceneResult, searched_areas
 from legnet_cli.engine.predict.stac import stac_item, stac_path
 from legnet_cli.engine.predict.style import class_style
-from legnet_cli.files import atomic_path, is_folder_output
+from legnet_cli.errors import DataError
+from legnet_cli.files import atomic_path, is_folder_output, store_url
+from legnet_cli.geo.crs import CRS
+from legnet_cli.geo.stores import exists, upload
 from legnet_cli.geo.vector import About, sidecars, write_layer
 
 PREVIEW_SIDE = 2048  # pixels of a preview's longer side at most
@@ -50,19 +53,41 @@ class Writer:
             groups.setdefault(outs[result.name], []).append(result)
         crs = data_set_crs(self.config, results)
         for out, scenes in groups.items():
-            record = describe(self.config, self.card, self.how, scenes, crs)
-            old = list(out.glob(TASK1_FILES)) if is_folder_output(self.config.out) else sidecars(out)
-            with atomic_path(out, overwrite=self._overwrite(out), stale=old) as scratch:
-                objects = FoundObjects(scenes, self.card.classes, self.card.name, crs or layer_crs(self.config, scenes))
-                self._write_objects(scratch, scenes, objects, as_text(record))
-                for path in files_beside(scratch, self.config):
-                    if path == stac_path(scratch):
-                        text = stac_item(out, scenes, record)
-                    else:
-                        text = as_text(record) if path == sidecar(scratch) else class_style(self.card.classes)
-                    path.write_text(text, encoding="utf-8", newline="\n")
+            url = store_url(out)
+            if url is None:
+                self._write(out, out, scenes, crs, overwrite=self._overwrite(out))
+            else:
+                self._upload(out, url, scenes, crs)
             self.job.note_written(out)
         return list(groups)
+
+    def _write(
+        self, path: Path, out: Path, scenes: Sequence[SceneResult], crs: CRS | None, *, overwrite: bool
+    ) -> list[Path]:
+        """Write an output and what goes beside it to ``path``, be it for ``out``; returns all files, itself last."""
+        record, classes = describe(self.config, self.card, self.how, scenes, crs), self.card.classes
+        old = list(path.glob(TASK1_FILES)) if is_folder_output(self.config.out) else sidecars(path)
+        objects = FoundObjects(scenes, classes, self.card.name, crs or layer_crs(self.config, scenes))
+        with atomic_path(path, overwrite=overwrite, stale=old) as scratch:
+            self._write_objects(scratch, scenes, objects, as_text(record))
+            for file in files_beside(scratch, self.config):
+                if file == stac_path(scratch):
+                    text = stac_item(out, scenes, record)
+                else:
+                    text = as_text(record) if file == sidecar(scratch) else class_style(classes)
+                file.write_text(text, encoding="utf-8", newline="\n")
+        return [*files_beside(path, self.config), path]
+
+    def _upload(self, out: Path, url: str, scenes: Sequence[SceneResult], crs: CRS | None) -> None:
+        """Write an output here, and put it into an object store."""
+        files = self._write(self.job.folder / "upload" / out.name, out, scenes, crs, overwrite=True)
+        goals = [f"{url.rpartition('/')[0]}/{file.name}" for file in files]
+        if not self._overwrite(out):
+            for goal in filter(exists, goals):
+                raise DataError(f"{goal}: has appeared meanwhile: move it away and repeat the command")
+        for file, goal in zip(files, goals, strict=True):
+            upload(file, goal)
+            file.unlink()
 
     def _write_objects(self, path: Path, scenes: Sequence[SceneResult], objects: FoundObjects, record: str) -> None:
         if is_folder_output(self.config.out):

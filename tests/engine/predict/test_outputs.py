@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import obstore
 import pyogrio
 import pyproj
 import pytest
@@ -21,6 +22,7 @@ from legnet_cli.engine.predict.job import job_folder
 from legnet_cli.engine.predict.outputs import file_stems
 from legnet_cli.engine.predict.provenance import read_record
 from legnet_cli.errors import ConfigError, DataError, GeoError
+from legnet_cli.geo import stores
 
 BOXES = [(60, 50, 40, 12, 0.4), (128, 100, 44, 16, -0.7), (220, 180, 30, 14, 1.2), (250, 40, 24, 10, 0.0)]
 VALUES = [160, 250, 250, 160]
@@ -438,3 +440,53 @@ def test_several_reference_systems_are_told_once(tmp_path, blobs, write_scene, c
         run(tmp_path, scenes, out)
     assert run(tmp_path, scenes, "b.gpkg", crs="EPSG:3857").crs == "WGS 84 / Pseudo-Mercator (EPSG:3857)"
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+# ---- object stores
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".fgb", ".parquet", ".csv"])
+def test_outputs_go_to_an_object_store(tmp_path, blobs, scene, bucket, suffix, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    local, remote = tmp_path / "local" / f"out{suffix}", f"s3://scenes/runs/out{suffix}"
+    predict(PredictConfig((scene,), local, "any", stac=True))
+    result = predict(PredictConfig((scene,), Path(remote), "any", stac=True))
+    assert len(result.scenes) == 1
+    names = [file.name for file in local.parent.iterdir()]
+    assert len(names) == (2 if suffix in (".gpkg", ".fgb", ".parquet") else 3)
+    assert sorted(one.url for one in stores.list_objects("s3://scenes/runs")) == [
+        f"s3://scenes/runs/{name}" for name in sorted(names)
+    ]
+    for name in names:
+        stored = obstore.get(stores.open_store("s3://scenes"), f"runs/{name}").bytes()
+        assert bytes(stored) == (local.parent / name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "local"]  # no job folder, no "s3:"
+    with pytest.raises(ConfigError, match=f"{remote}: exists already"):
+        predict(PredictConfig((scene,), Path(remote), "any", stac=True))
+    predict(PredictConfig((scene,), Path(remote), "any", overwrite=True))
+
+
+def test_a_failed_upload_loses_nothing(tmp_path, blobs, scene, bucket, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = PredictConfig((scene,), Path("s3://scenes/out.gpkg"), "any")
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="no network"):  # noqa: PT012
+        patch.setattr("legnet_cli.engine.predict.write.upload", fail_to_upload)
+        predict(config)
+    assert list(stores.list_objects("s3://scenes")) == []
+    blobs.batches.clear()
+    predict(config)
+    assert blobs.batches == []
+    assert [one.url for one in stores.list_objects("s3://scenes")] == ["s3://scenes/out.gpkg"]
+
+
+def fail_to_upload(path, url):
+    raise DataError(f"{url}: no network")
+
+
+@pytest.mark.parametrize("out", ["s3://scenes/out.shp", "s3://scenes/folder", "https://x/out.gpkg", "ftp://x/o.gpkg"])
+def test_what_cannot_be_written_elsewhere_is_refused_before_work(tmp_path, blobs, scene, out, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="choose"):
+        predict(PredictConfig((scene,), Path(out), "any"))
+    assert blobs.batches == []
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
