@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -81,6 +80,8 @@ def _outline(picture: Picture, points: NDArray[np.int32], colour: tuple[int, int
 
 def _legend(width: int, size: int, labels: NDArray[np.int64], classes: Sequence[str]) -> Picture:
     """A strip of ``width`` pixels: a swatch, the name and the count of each class, the most frequent first."""
+    import matplotlib  # half a second, for its font
+
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
     found, counts = np.unique(labels, return_counts=True)
     entries = [(found[i], f"{classes[found[i]]} {counts[i]:,}") for i in np.argsort(-counts, kind="stable")]
