@@ -89,6 +89,22 @@ def test_failed_parity_leaves_no_file(tmp_path, scene, monkeypatch):
     assert export(replace(config, verify=False)).parity is None
 
 
+def test_near_ties_are_told_and_odd_sizes_are_tried(tmp_path, scene, monkeypatch, caplog):
+    shapes = []
+
+    def compare(reference, other, tiles, tolerance):
+        shapes.extend(tile.shape[:2] for tile in tiles)
+        return Parity(len(tiles), tolerance, (100, 100), (100, 99), (100, 99), 0.0, 0.0)
+
+    monkeypatch.setattr(engine, "export_file", lambda checkpoint, path, *_: path.write_bytes(b"model"))
+    monkeypatch.setattr(engine, "operators", lambda path: {})
+    monkeypatch.setattr(engine, "load_detector", lambda *_, **__: None)
+    monkeypatch.setattr(engine, "measure_parity", compare)
+    assert export(ExportConfig(EMBEDDED, out=tmp_path / "a.onnx", images=(scene,))).parity.passed
+    assert "1 of 100 boxes unmatched: near-ties, decided by rounding" in caplog.text
+    assert shapes == [(300, 300), (201, 151)]  # as it is, and of sides that are no multiples of 32
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
