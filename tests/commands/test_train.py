@@ -74,7 +74,7 @@ def test_dry_run_shows_recipe_data_and_cost(tiles, tmp_path):
     [
         (("--epochs", "0"), 2, "--epochs 0"),
         (("--set", "lrr=1"), 2, "there is no lrr"),
-        (("--classes", "ship"), 3, "unknown class"),
+        (("--classes", "ship"), 3, "is not in --classes"),
     ],
 )
 def test_errors_are_one_line(tiles, tmp_path, more, code, words):

@@ -192,7 +192,7 @@ def layer_name(config: PredictConfig, scenes: Sequence[SceneResult]) -> str | No
     if crs is None:
         return None
     known = crs.to_authority()
-    return crs.name if known is None else f"{crs.name} ({':'.join(known)})"
+    return crs.name if known is None or known[0] == "OGC" else f"{crs.name} ({':'.join(known)})"
 
 
 def is_layer(out: Path) -> bool:

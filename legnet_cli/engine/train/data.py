@@ -111,7 +111,8 @@ def load_train_data(
     counts = Counter(name for image in part.images for name in image.names)
     for name in counts:
         if name not in names:
-            raise DataError(f"{root}: labels of {unknown_class(name, names)}; change --classes or the labels")
+            near = unknown_class(name, names).partition(": ")[2]
+            raise DataError(f"{root}: class {name!r} of the labels is not in --classes ({near})")
     if not counts:
         raise DataError(f"{root}: no object in its {len(part.images)} training images: check labels and --split")
     large = [image for image in part.images if image.size is not None and max(image.size) > LARGEST]

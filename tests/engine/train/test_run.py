@@ -236,7 +236,7 @@ def test_starts_from_weights_with_other_classes(config, whole, tmp_path, caplog)
         ({"overrides": ("transforms=[{type: Blur}]",)}, ConfigError, "Blur"),
         ({"overrides": ("model.neck.type=FPNN",)}, ConfigError, "mmrotate cannot build .*FPNN"),
         ({"overrides": ("schedule=linear",)}, ConfigError, "step or cosine"),
-        ({"classes": ("bright",)}, DataError, "unknown class 'dim'"),
+        ({"classes": ("bright",)}, DataError, "class 'dim' of the labels is not in --classes"),
         ({"split": "test"}, DataError, "choose from train, val"),
         ({"weights": "nowhere.pth"}, CheckpointError, "nowhere.pth"),
         ({"config": Path("nowhere.py"), "recipe": None}, ConfigError, "no such config file"),
