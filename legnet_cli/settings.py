@@ -30,6 +30,7 @@ class Option:
         flags: on the command line; from the field's name if empty.
         unset: what happens when nothing is given, in place of a default.
         argument: given by position.
+        lenient: the parser lets it be left out, for the command has another way to it.
         least, most: range of a number, or of each of several.
         below: whether ``most`` itself is out of range.
         parse: reads one text; by the field's type if None.
@@ -41,6 +42,7 @@ class Option:
     flags: tuple[str, ...] = ()
     unset: str = ""
     argument: bool = False
+    lenient: bool = False
     least: float | None = None
     most: float | None = None
     below: bool = False

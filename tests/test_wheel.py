@@ -79,7 +79,7 @@ def test_every_command_runs_as_installed(folder, version):
 
     # the extras by the commands that doctor prints
     missing = fixes(legnet, cwd)
-    for extra in ("onnx", "pyarrow", "wandb", "ray"):
+    for extra in ("onnx", "pyarrow", "obstore", "wandb", "ray"):
         run("bash", "-c", missing[extra], cwd=cwd)
     for command in COMMANDS:
         run(legnet, *command, cwd=cwd)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from legnet_cli.commands.console import list_problems, print_json
 from legnet_cli.commands.options import Terminal, command
 from legnet_cli.engine.convert import ConvertConfig
+from legnet_cli.errors import ConfigError
+from legnet_cli.settings import documented, option
 
 if TYPE_CHECKING:
     from legnet_cli.engine.convert import ConvertResult
@@ -29,7 +33,21 @@ def _convert(config: ConvertConfig, terminal: Terminal) -> None:
         _show(result)
 
 
-convert = command("convert", _convert, ConvertConfig, Terminal)
+@documented
+@dataclass(frozen=True)
+class _Terminal(Terminal):
+    """What ``convert`` takes besides."""
+
+    out: Path | None = option(None, "The same as DST.", "-o")  # noqa: RUF009
+
+
+def _make(values: dict[str, Any], terminal: _Terminal) -> ConvertConfig:
+    if (terminal.out is None) == ("dst" not in values):
+        raise ConfigError("give what to create once: legnet convert SRC DST, or legnet convert SRC --out DST")
+    return ConvertConfig(**{"dst": terminal.out, **values})
+
+
+convert = command("convert", _convert, ConvertConfig, _Terminal, make=_make)
 
 
 def _show(result: ConvertResult) -> None:

@@ -55,7 +55,7 @@ REGISTRY: dict[str, str] = {
     "--max-detections": "predict export",
     "--max-tiles": "export",
     "--nodes": "train",
-    "--out": "split train predict eval export",
+    "--out": "split train predict eval export convert",
     "--overlap": "split predict eval",
     "--overwrite": "split train predict eval export benchmark convert",
     "--patience": "train",
@@ -182,7 +182,7 @@ def _parameter(known: Declared) -> inspect.Parameter:
     kind: Any = list[str] if known.many else str if own.parse is not None else known.type
     default = known.default
     if default is MISSING:  # what may be None has to be said in Python, not here
-        default = None if known.optional else inspect.Parameter.empty
+        default = None if known.optional or own.lenient else inspect.Parameter.empty
     if known.many and known.default is not MISSING:
         default = [str(one) for one in known.default or ()] or None
     within = "" if own.most is None else f" ({known.range})"

@@ -33,6 +33,15 @@ def test_table_and_warnings(tmp_path, dota):
     assert (tmp_path / "out/data.yaml").is_file()
 
 
+def test_out_is_another_way_to_say_dst(tmp_path, dota):
+    assert run(dota, "-o", tmp_path / "out", "--to", "coco", "-q").exit_code == 0
+    assert (tmp_path / "out/annotations").is_dir()
+    for args in ((), (tmp_path / "a", "--out", tmp_path / "b")):
+        result = run(dota, *args, "--to", "coco")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert "give what to create once" in result.stderr
+
+
 def test_json(tmp_path, dota):
     result = run(dota, tmp_path / "out", "--to", "coco", "--json", "-q")
     assert result.exit_code == 0, result.output

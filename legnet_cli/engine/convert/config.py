@@ -17,7 +17,7 @@ class ConvertConfig(Settings):
     """What to convert, and into what."""
 
     src: Path = required("Data set folder, or a COCO, GeoPackage or GeoJSON file.", argument=True)
-    dst: Path = required("Folder to create, or a .gpkg or .geojson file.", argument=True)
+    dst: Path = required("Folder to create, or a .gpkg or .geojson file.", argument=True, lenient=True)
     from_format: LabelFormat | None = options.from_format()
     to_format: LabelFormat | None = option(None, "Format to write.", "--to", unset="by suffix")
     labels: str | None = options.labels()
