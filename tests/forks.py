@@ -5,7 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable
+
+LIMIT = 300.0  # seconds after which a copy that does not end is killed
 
 
 class Fork:
@@ -21,14 +24,13 @@ class Fork:
 
     def communicate(self) -> tuple[int | None, str]:
         """Its exit code, and the rest of what it writes."""
+        limit = threading.Timer(LIMIT, self._process.kill)
+        limit.start()
         with self.stderr:
             rest = self.stderr.read()
         self._process.join()
+        limit.cancel()
         return self._process.exitcode, rest
-
-    def kill(self) -> None:
-        """End it, if it has not ended."""
-        self._process.kill()
 
 
 def _call(writer: int, function: Callable[..., object], args: tuple[object, ...]) -> None:

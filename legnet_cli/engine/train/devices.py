@@ -27,8 +27,12 @@ _LAUNCHERS = ((TorchElasticEnvironment, "LOCAL_WORLD_SIZE"), (SLURMEnvironment, 
 
 
 @contextmanager
-def open_fabric(device: str, devices: int, nodes: int, precision: str) -> Iterator[Fabric]:
+def open_fabric(
+    device: str, devices: int, nodes: int, precision: str, *, skips_weights: bool = False
+) -> Iterator[Fabric]:
     """Lightning Fabric, its processes started; ``torchrun`` and SLURM overrule ``devices`` and ``nodes``.
+
+    ``skips_weights``: a pass may leave out weights; other processes do not wait for their gradients then.
 
     Raises:
         ConfigError: devices and precision do not go together, or SLURM's settings do not.
@@ -46,6 +50,7 @@ def open_fabric(device: str, devices: int, nodes: int, precision: str) -> Iterat
     if place.type == "cuda" and devices > torch.cuda.device_count():
         raise DependencyError(f"--devices {devices}: this machine has {torch.cuda.device_count()} GPUs")
     several = devices * nodes > 1
+    strategy = "ddp_find_unused_parameters_true" if skips_weights else "ddp"
     start = several and not launched
     with local_processes(LightningEnvironment(), devices, nodes) if start else nullcontext():
         with warnings.catch_warnings():
@@ -54,7 +59,7 @@ def open_fabric(device: str, devices: int, nodes: int, precision: str) -> Iterat
                 accelerator="gpu" if place.type == "cuda" else place.type,
                 devices=devices if place.index is None else [place.index],
                 num_nodes=nodes,
-                strategy="ddp" if several else "auto",
+                strategy=strategy if several else "auto",
                 precision=_PRECISION[precision],
             )
             logging.getLogger("lightning_fabric").setLevel(logging.ERROR)

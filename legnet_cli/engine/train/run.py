@@ -22,6 +22,7 @@ from legnet_cli.detectors.mmrotate.door import import_mm
 from legnet_cli.detectors.mmrotate.training import TrainableDetector
 from legnet_cli.detectors.weights.checkpoint import ModelCard, read_state
 from legnet_cli.detectors.weights.fetch import fetch
+from legnet_cli.detectors.weights.model_config import model_config
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.engine.eval import SearchPlan
 from legnet_cli.engine.process import processors
@@ -94,9 +95,11 @@ def train(
         for name in _RUN:  # settings alone are of a run that was ended before its first checkpoint
             check_output(f"{config.out}/", overwrite=config.overwrite, folder_files=name)
     import_mm()  # refused before the data are read
+    # single-stage detectors read no finest level, and no angles without objects; models of ones own may do anything
+    skips = config.recipe is None or "rpn_head" not in model_config(get_recipe(config.recipe), 1)
     with (
         ends_on_sigterm(),
-        open_fabric(config.device, config.devices, config.nodes, config.precision) as fabric,
+        open_fabric(config.device, config.devices, config.nodes, config.precision, skips_weights=skips) as fabric,
     ):
         result = _train(fabric, config, plan, on_step, on_download)
     return replace(result, seconds=time.perf_counter() - begin)

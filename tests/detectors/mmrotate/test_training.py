@@ -63,8 +63,16 @@ def test_every_recipe_learns(name: str) -> None:
         losses.append(float(total.detach()))
     assert np.isfinite(losses).all()
     assert min(losses[-2:]) < 0.8 * losses[0], losses
-    still = [name for name, tensor in model.named_parameters() if tensor.grad is None and "backbone" in name]
-    assert not [name for name in still if "norm0" not in name]  # of a level that single-stage detectors leave out
+
+
+@pytest.mark.parametrize("detector", ["oriented-rcnn", "roi-transformer", "rotated-faster-rcnn"])
+def test_two_stages_learn_with_all_weights_even_without_objects(detector: str) -> None:
+    """Several processes wait for each other's gradients."""
+    model = made(f"{detector}/legnet-nano").train()
+    pixels, boxes, labels = batch()
+    losses = model(pixels[:1], [boxes[0][:0]], [labels[0][:0]])
+    torch.stack(list(losses.values())).sum().backward()
+    assert [name for name, tensor in model.named_parameters() if tensor.grad is None] == []
 
 
 @pytest.mark.parametrize("name", ["s2anet/legnet-nano", "r3det/legnet-nano"])
@@ -116,10 +124,7 @@ def test_weights_to_start_from(caplog: pytest.LogCaptureFixture) -> None:
     model.start_from({name: t * 2 for name, t in whole.items()} | {f"{head}.weight": torch.ones(9, 256)}, "file")
     assert float(model.weights()[neck].mean()) == 1
     assert float(model.weights()[f"{head}.weight"].mean()) == 0.5
-    assert (
-        f"file: its head is for other classes and starts anew ({head}.weight)" in caplog.text
-        or "re-init" in caplog.text
-    )
+    assert f"the class count differs ({head}.weight)" in caplog.text
     for wrong in ({stem: torch.ones(1)}, {neck: torch.ones(1)}):
         with pytest.raises(CheckpointError, match=r"file: 1 tensors are missing or of another shape"):
             model.start_from(whole | wrong, "file")

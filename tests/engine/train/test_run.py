@@ -76,11 +76,8 @@ def test_the_running_average_is_what_is_kept(config, monkeypatch):
         assert torch.equal(kept[name], state[name])
 
 
-@pytest.mark.skipif(os.name == "nt", reason="starts no copies of a process")
-def test_two_processes_equal_one_that_accumulates(config, monkeypatch):
-    alone = replace(config, epochs=1, batch=1, accumulate=2, data=config.data / "train")
-    train(alone)
-    two = replace(alone, out=config.out.with_name("two"), data=config.data, accumulate=1, devices=2)
+def on_two_processes(config, monkeypatch):
+    """Train with two copies of this process; their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
@@ -89,8 +86,16 @@ def test_two_processes_equal_one_that_accumulates(config, monkeypatch):
     processes = []
     for rank in ("0", "1"):
         monkeypatch.setenv("LOCAL_RANK", rank)
-        processes.append(Fork(train, two))
-    assert [process.communicate()[0] for process in processes] == [0, 0]
+        processes.append(Fork(train, replace(config, devices=2)))
+    return [process.communicate()[0] for process in processes]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="starts no copies of a process")
+def test_two_processes_equal_one_that_accumulates(config, monkeypatch):
+    alone = replace(config, epochs=1, batch=1, accumulate=2, data=config.data / "train")
+    train(alone)
+    two = replace(alone, out=config.out.with_name("two"), data=config.data, accumulate=1)
+    assert on_two_processes(two, monkeypatch) == [0, 0]
     losses = [[float(row["loss"]) for row in rows(run.out)] for run in (alone, two)]
     assert len(losses[0]) == 4
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
@@ -100,6 +105,16 @@ def test_two_processes_equal_one_that_accumulates(config, monkeypatch):
     # they evaluated together
     found = evaluate(EvalConfig(data=config.data, out=two.out / "eval", weights=str(weights)))
     assert float(rows(two.out)[-1]["map50"]) == pytest.approx(found.metrics["summary"]["voc07"]["mAP50"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="starts no copies of a process")
+def test_processes_do_not_wait_for_gradients_that_a_pass_leaves_out(config, monkeypatch):
+    """One of the images is empty: there FCOS learns no angles."""
+    fcos = replace(
+        config, recipe="rotated-fcos/legnet-nano", epochs=1, batch=1, overrides=(), data=config.data / "train"
+    )
+    assert on_two_processes(fcos, monkeypatch) == [0, 0]
+    assert len(rows(config.out)) == 4
 
 
 @pytest.mark.slow
