@@ -180,7 +180,12 @@ class Pyramid(nn.Module):
         drop_path: rate of stochastic depth at the last block; it rises linearly from 0.
         block: ``block(stage, channels, drop_path)`` makes a block.
         down: ``down(channels)`` makes a (B, C, H, W) to (B, 2C, H/2, W/2) module.
+
+    Attributes:
+        coarsest_stride: image pixels to a pixel of the smallest map inside, in each direction.
     """
+
+    coarsest_stride: ClassVar[int] = 32
 
     def __init__(
         self,

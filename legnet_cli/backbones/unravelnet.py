@@ -291,6 +291,8 @@ class UnravelNet(Pyramid):
         drop_path: rate of stochastic depth at the last block, rising linearly from 0.
     """
 
+    coarsest_stride: ClassVar[int] = 3 * 32  # the last stage's medium-range attention
+
     def __init__(
         self,
         stem_dim: int = 32,

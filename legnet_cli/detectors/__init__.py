@@ -1,1 +1,1 @@
-"""The door to mmcv, mmdet and mmrotate: recipes, weights, inference."""
+"""From the name of weights to a detector: weight files and recipes, networks, runtimes, export, and mmrotate's door."""

@@ -21,7 +21,7 @@ from legnet_cli.detectors.weights.recipes import BACKBONES, DETECTORS, Recipe, g
 
 
 class Network(Protocol):
-    """What a detector runs, and what those may see of it who measure it."""
+    """What a detector runs: it searches images, and lets its stages and layers be measured."""
 
     def detect(self, images: Tensor) -> list[Detections]:
         """Detections in pixels in each of the images, uint8 RGB (B, H, W, 3), best first."""
@@ -86,7 +86,7 @@ def network_config(card: ModelCard) -> dict[str, Any]:
 
 def is_fast(card: ModelCard) -> bool:
     """Whether the network is one that ``OrientedRCNN`` runs: a card's model may have other heads."""
-    return network_config(card)["type"] == "OrientedRCNN" and stock_detector(card) is not None
+    return stock_detector(card) == "oriented-rcnn"
 
 
 def stock_detector(card: ModelCard) -> str | None:

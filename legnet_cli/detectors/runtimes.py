@@ -35,7 +35,7 @@ def require(module: str) -> Any:  # noqa: ANN401
         return importlib.import_module(module)
     except ImportError:
         package = module.partition(".")[0]
-        raise DependencyError(f"the package {package} is absent: run `{install_line('export')}`") from None
+        raise DependencyError(f"the package {package} is missing: run `{install_line('export')}`") from None
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,10 @@ def onnx_providers(device: torch.device, chosen: bool) -> tuple[list[Any], torch
     if device.type == "cuda" and "CUDAExecutionProvider" in require("onnxruntime").get_available_providers():
         return [("CUDAExecutionProvider", {"device_id": device.index or 0}), *providers], device
     if device.type != "cpu" and chosen:
-        mend = "install onnxruntime-gpu in place of onnxruntime, or use --device cpu"
-        raise DependencyError(f"--device {device}: this ONNX Runtime has no provider for it: {mend}")
+        raise DependencyError(
+            f"--device {device}: this ONNX Runtime has no provider for it: "
+            "install onnxruntime-gpu in place of onnxruntime, or use --device cpu"
+        )
     return providers, torch.device("cpu")
 
 

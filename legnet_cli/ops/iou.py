@@ -115,19 +115,19 @@ def mean_clamped(y0: Tensor, y1: Tensor, limit: Tensor) -> Tensor:
     return torch.where(change == 0, c0, total / change)
 
 
-def overlap(a: Rectangles, b: Rectangles, mode: Mode) -> Tensor:
-    """Overlap (k,) float64 of aligned pairs; ``mode`` as in :func:`rotated_iou`."""
+def paired_iou(a: Rectangles, b: Rectangles, mode: Mode) -> Tensor:
+    """IoU (k,) float64 of aligned pairs; ``mode`` as in :func:`rotated_iou`."""
     if mode not in ("iou", "iof", "ios"):
         raise ValueError(f"mode must be iou, iof or ios, not {mode!r}")
     size = _CLIP_CHUNK.get(a.w.device.type, _CLIP_CHUNK["cpu"])
     parts = []
     for columns in zip(*(torch.split(column, size) for column in (*a, *b)), strict=True):
-        parts.append(overlap_at_once(Rectangles(*columns[:6]), Rectangles(*columns[6:]), mode))
+        parts.append(paired_iou_at_once(Rectangles(*columns[:6]), Rectangles(*columns[6:]), mode))
     return torch.cat(parts)
 
 
-def overlap_at_once(one: Rectangles, two: Rectangles, mode: Mode = "iou") -> Tensor:
-    """:func:`overlap` without chunks."""
+def paired_iou_at_once(one: Rectangles, two: Rectangles, mode: Mode = "iou") -> Tensor:
+    """:func:`paired_iou` without chunks."""
     area1, area2 = one.w * one.h, two.w * two.h
     small = torch.minimum(area1, area2)
     shared = torch.minimum(intersection(one, two), small)
@@ -181,10 +181,10 @@ def rotated_iou(
     if aligned:
         if len(boxes1) != len(boxes2):
             raise ValueError(f"aligned boxes must be as many on both sides, not {len(boxes1)} and {len(boxes2)}")
-        return overlap(a, b, mode).to(boxes1.dtype)
+        return paired_iou(a, b, mode).to(boxes1.dtype)
     matrix = boxes1.new_zeros(len(boxes1), len(boxes2))
     for i, j in candidate_pairs(boxes1, boxes2, clockwise=clockwise):
-        matrix[i, j] = overlap(a.take(i), b.take(j), mode).to(matrix.dtype)
+        matrix[i, j] = paired_iou(a.take(i), b.take(j), mode).to(matrix.dtype)
     return matrix
 
 

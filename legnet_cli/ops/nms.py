@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from legnet_cli.ops.iou import Rectangles, finite_rows, intersection_bound, overlap
+from legnet_cli.ops.iou import Rectangles, finite_rows, intersection_bound, paired_iou
 from legnet_cli.ops.pairs import Runs, cross_pairs, self_runs
 
 # Pairs of entries to try in one block: a constant, and for each box that is left, so that blocks stay few.
@@ -33,7 +33,7 @@ PairTest = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 @torch.no_grad()
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | None = None, offset: int = 0) -> Tensor:
-    """Greedy suppression of upright boxes.
+    """Greedy NMS of upright boxes.
 
     Args:
         boxes: (n, 4) x1, y1, x2, y2 in pixels.
@@ -77,7 +77,7 @@ def nms_rotated(
     mode: Literal["iou", "ios"] = "iou",
     clockwise: bool = True,
 ) -> Tensor:
-    """Greedy suppression of oriented boxes.
+    """Greedy NMS of oriented boxes.
 
     Args:
         boxes: (n, 5) ``cx, cy, w, h, angle``, pixels and radians.
@@ -111,7 +111,7 @@ def nms_rotated(
         a, b = ranked.take(i), ranked.take(j)
         i, j, *columns = _where(intersection_bound(a, b) >= needed, i, j, *a, *b)
         a, b = Rectangles(*columns[:6]), Rectangles(*columns[6:])
-        return _where(overlap(a, b, mode) > iou_threshold, i, j)
+        return _where(paired_iou(a, b, mode) > iou_threshold, i, j)
 
     x1, y1, x2, y2 = ranked.bounds().unbind(1)
     reach = reach_of(iou_threshold) if mode == "iou" else 1.0

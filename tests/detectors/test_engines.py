@@ -91,7 +91,9 @@ def test_missing_package_is_named(monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr(runtimes.importlib, "import_module", absent)
-    with pytest.raises(DependencyError, match=re.escape(f"the package onnx is absent: run `{install_line('export')}`")):
+    with pytest.raises(
+        DependencyError, match=re.escape(f"the package onnx is missing: run `{install_line('export')}`")
+    ):
         check_engine("openvino", "a.pth", precision="auto", compile=False, device=CPU)
 
 

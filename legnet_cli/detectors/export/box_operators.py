@@ -106,8 +106,8 @@ def anchors(index: Value, width: Value, stride: int, scales: Sequence[float], ra
     return [centre, table.take(index % len(sides))]
 
 
-def overlap(one: Sequence[Value], two: Sequence[Value]) -> Value:
-    """Exact IoU (k,) of aligned pairs; columns are ``cx, cy, w, h, cos, sin``. As ``ops.iou.overlap``."""
+def paired_iou(one: Sequence[Value], two: Sequence[Value]) -> Value:
+    """Exact IoU (k,) of aligned pairs; columns are ``cx, cy, w, h, cos, sin``. As ``ops.iou.paired_iou``."""
     graph = one[0].graph
     cx, cy, w, h, cos_a, sin_a = one
     other_x, other_y, other_w, other_h, cos_b, sin_b = two
@@ -145,7 +145,7 @@ def _mean_clamped(y0: Value, y1: Value, limit: Value) -> Value:
 
 
 class RotatedNms:
-    """Greedy suppression of boxes ranked by falling score, in blocks as in ``ops.nms``.
+    """Greedy NMS of boxes ranked by falling score, in blocks as in ``ops.nms``.
 
     Args:
         boxes: five columns (n,).
@@ -194,7 +194,7 @@ class RotatedNms:
         i, j = meet.op("NonZero").columns(0, 2)
         first = self._columns.take(one.take(i), 1).columns(0, 6)
         second = self._columns.take(two.take(j), 1).columns(0, 6)
-        close = overlap(first, second) > self._threshold
+        close = paired_iou(first, second) > self._threshold
         return i.op("Compress", close, axis=0), j.op("Compress", close, axis=0)
 
     def _resolve(self, block: Value, better: Value, worse: Value) -> Value:

@@ -162,8 +162,9 @@ def _write_program(checkpoint: Checkpoint, path: Path, options: ExportOptions, m
             torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(facts)})
     except (RuntimeError, ValueError, TypeError, AssertionError, ImportError) as error:
         reason = " ".join(str(error).split())[:160]
-        mend = "update torch, or export to .onnx"
-        raise DependencyError(f"PyTorch {torch.__version__} cannot trace this detector: {mend} ({reason})") from None
+        raise DependencyError(
+            f"PyTorch {torch.__version__} cannot trace this detector ({reason}): update torch, or export to .onnx"
+        ) from None
     finally:
         logging.disable(logging.NOTSET)
 

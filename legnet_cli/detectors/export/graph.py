@@ -64,7 +64,7 @@ class DetectorGraph:
     def select(
         self, boxes: Sequence[Value], image: Value, scores: Value, label: Value, classes: int, images: Value
     ) -> list[Value]:
-        """Final boxes, scores, labels and images of candidates (n,), suppressed class by class.
+        """Final boxes, scores, labels and images of candidates (n,), after NMS class by class.
 
         Args:
             boxes: five columns.
@@ -77,7 +77,7 @@ class DetectorGraph:
         boxes, image, label = [column.take(order) for column in boxes], image.take(order), label.take(order)
         threshold = rules.get("rcnn", rules)["nms"]["iou_thr"]
         keep = RotatedNms(boxes, image * classes + label, threshold).keep()
-        # (B, k): which kept box is of which image, and the how manieth of it
+        # (B, k): the kept boxes of each image, and the rank of each of them there
         numbers = graph.op("Range", graph.constant(0, "i"), images.squeeze(0), graph.constant(1, "i"))
         mine = numbers.unsqueeze(1).equals(image.take(keep).unsqueeze(0))
         rank = mine.cast("i").op("CumSum", graph.constant(1, "i"))

@@ -1,7 +1,7 @@
 """Detectors as ``torch.export`` programs: their boxes without loops over data in Python.
 
 Every list has a fixed length where that is possible (2,000 anchors a level, 2,000 proposals an image, those that are
-none marked by a logit of minus infinity); suppression runs to its fixed point in a ``while_loop``. The program needs
+none marked by a logit of minus infinity); NMS runs to its fixed point in a ``while_loop``. The program needs
 PyTorch alone, not this package.
 """
 
@@ -17,6 +17,7 @@ from torch._higher_order_ops.while_loop import while_loop
 from torch.export import Dim, ExportedProgram
 from torch.nn import functional
 
+from legnet_cli.backbones._layers import Pyramid
 from legnet_cli.detectors.export.dense import Dense, OrientedDense
 from legnet_cli.detectors.fast.decoding import (
     anchor_boxes,
@@ -32,7 +33,7 @@ from legnet_cli.detectors.metadata import ExportOptions
 from legnet_cli.detectors.networks import network_config, stock_detector
 from legnet_cli.detectors.weights.checkpoint import Checkpoint
 from legnet_cli.detectors.weights.recipes import MEAN, STRIDE
-from legnet_cli.ops.iou import Rectangles, overlap_at_once
+from legnet_cli.ops.iou import Rectangles, paired_iou_at_once
 from legnet_cli.ops.nms import reach_of
 from legnet_cli.ops.roi_align import unit_samples
 from legnet_cli.ops.sampling import clamped_corners, cross
@@ -75,7 +76,7 @@ class Program(nn.Module):
         scores, order = scores.sort(descending=True, stable=True)
         boxes, image, label = boxes[order], image[order], label[order]
         rules = self.cfg["test_cfg"]
-        keep = _suppress_rotated(boxes, image * classes + label, rules.get("rcnn", rules)["nms"]["iou_thr"])
+        keep = _rotated_nms(boxes, image * classes + label, rules.get("rcnn", rules)["nms"]["iou_thr"])
         mine = (torch.arange(batch, device=image.device)[:, None] == image) & keep
         mine = mine & (mine.long().cumsum(1) <= self.options.max_detections)
         number, position = mine.nonzero().unbind(1)
@@ -157,7 +158,7 @@ class OrientedProgram(Program):
             centre, size = anchor_boxes(index, width, grid["strides"][level], grid["scales"], grid["ratios"])
             decoded = decode_midpoint_offsets(centre, size, scale_offsets(rows, self.cfg["rpn_head"]["bbox_coder"]))
             fits = (decoded[..., 2:4] >= rules["min_bbox_size"]).all(-1)
-            keep = _suppress_upright(bounds(decoded), rules["nms"]["iou_threshold"])
+            keep = _upright_nms(bounds(decoded), rules["nms"]["iou_threshold"])
             scores.append(torch.where(keep & fits, best, -torch.inf))
             boxes.append(decoded)
         ranked, index = torch.cat(scores, 1).topk(rules["max_per_img"])
@@ -203,7 +204,7 @@ class OrientedProgram(Program):
         return self.head.fc_cls(x).softmax(1)[:, :-1], self.head.fc_reg(x)
 
 
-def _suppress_upright(ends: Tensor, threshold: float) -> Tensor:
+def _upright_nms(ends: Tensor, threshold: float) -> Tensor:
     """Which of ranked upright boxes (B, k, 4) are kept: (B, k)."""
     x1, y1, x2, y2 = ends.unbind(-1)
     area = (x2 - x1).clamp(min=0) * (y2 - y1).clamp(min=0)
@@ -217,7 +218,7 @@ def _suppress_upright(ends: Tensor, threshold: float) -> Tensor:
     return keep.view(area.shape)
 
 
-def _suppress_rotated(boxes: Tensor, group: Tensor, threshold: float) -> Tensor:
+def _rotated_nms(boxes: Tensor, group: Tensor, threshold: float) -> Tensor:
     """Which of ranked rotated boxes (n, 5) are kept, (n,); only boxes of one group suppress each other."""
     ends, reach = bounds(boxes), reach_of(threshold)
     x1, y1 = ends[:, 0], ends[:, 1]
@@ -233,7 +234,7 @@ def _suppress_rotated(boxes: Tensor, group: Tensor, threshold: float) -> Tensor:
     one, two = order[owner], order[owner + 1 + rank]
     meet = ((y1[one] <= y2[two]) & (y1[two] <= y2[one])).nonzero().squeeze(1)
     better, worse = torch.minimum(one, two)[meet], torch.maximum(one, two)[meet]
-    close = overlap_at_once(_rectangles(boxes[better]), _rectangles(boxes[worse])) > threshold
+    close = paired_iou_at_once(_rectangles(boxes[better]), _rectangles(boxes[worse])) > threshold
     chosen = close.nonzero().squeeze(1)
     return _fixed_point(x1, better[chosen], worse[chosen])
 
@@ -259,14 +260,15 @@ def _fixed_point(like: Tensor, better: Tensor, worse: Tensor) -> Tensor:
     return loop(going, turn, (*start, better, worse))[1]
 
 
-def coarsest_stride(config: Mapping[str, Any]) -> int:
-    """Image pixels to a pixel of the pyramid's last level, by the head that reads it."""
+def coarsest_stride(config: Mapping[str, Any], model: nn.Module) -> int:
+    """Image pixels to a pixel of the smallest map in the backbone or in the pyramid that a head reads."""
     head = config.get("rpn_head") or config.get("fam_head") or config["bbox_head"]
-    return int((head.get("strides") or head["anchor_generator"]["strides"])[-1])
+    last = int((head.get("strides") or head["anchor_generator"]["strides"])[-1])
+    return max(last, *(part.coarsest_stride for part in model.modules() if isinstance(part, Pyramid)))
 
 
 def export_program(checkpoint: Checkpoint, options: ExportOptions) -> tuple[ExportedProgram, int]:
-    """The program of a detector, and the shortest side it takes: every level has two pixels at least.
+    """The program of a detector, and the shortest side it takes: every map has two pixels at least.
 
     Sizes are dynamic unless ``options.size`` fixes them.
     """
@@ -282,8 +284,9 @@ def export_program(checkpoint: Checkpoint, options: ExportOptions) -> tuple[Expo
         model.eval()
         height, width = options.size or (256, 320)
         images = torch.zeros(1 if options.size else 2, height, width, 3, dtype=torch.uint8)
-        least = coarsest_stride(config) + 1
-        sizes = {0: Dim("batch"), 1: Dim("height", min=least), 2: Dim("width", min=least)}
+        least = coarsest_stride(config, model) + 1
+        # bounded: PyTorch 2.15 refuses a second program in one process if the product of all sizes might overflow
+        sizes = {0: Dim("batch", max=1 << 16), 1: Dim("height", min=least), 2: Dim("width", min=least)}
         # what the tracer cannot prove of sides that are multiples of 32 is checked when the program runs
         program = torch.export.export(
             model,

@@ -100,10 +100,10 @@ class TwoStageGraph(DetectorGraph):
         if rules["min_bbox_size"] > 0:
             fits = (sides[0] >= rules["min_bbox_size"]) & (sides[1] >= rules["min_bbox_size"])
             score = fits.where(score, _NEVER)
-        chosen = self._suppressed(score, level, ends, len(parts))
+        chosen = self._proposal_nms(score, level, ends, len(parts))
         return [column.op("GatherND", chosen) for column in boxes], chosen.columns(1, 2)[0]
 
-    def _suppressed(self, score: Value, level: Value, ends: Sequence[Value], count: int) -> Value:
+    def _proposal_nms(self, score: Value, level: Value, ends: Sequence[Value], count: int) -> Value:
         """Image and number (r, 2) of the proposals that are left of logits (B, N), level by level, best first."""
         graph, rules = self.graph, self.cfg["test_cfg"]["rpn"]
         # levels are what this operator calls classes: (B, L, N), each box in its own
