@@ -1,13 +1,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import typer
 import yaml
 from blobs import write_tiles
+from forks import Fork
 from typer.testing import CliRunner
 
 from legnet_cli.commands.console import TERMINATED, report_errors
@@ -89,15 +88,10 @@ def test_errors_are_one_line(tiles, tmp_path, more, code, words):
 def test_signal_to_all_processes_saves_and_resumes(tiles, tmp_path):
     """A cluster's notice reaches the processes that read images, too."""
     more = ("--epochs", "3000", "--workers", "1")
-    command = [sys.executable, "-m", "legnet_cli", *flags(tiles, tmp_path / "run", *more)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        assert process.stderr is not None
-        try:
-            assert any("1 of 6,000 steps" in line for line in process.stderr)
-            os.killpg(process.pid, signal.SIGTERM)
-            rest = process.communicate(timeout=120)[1]
-        finally:
-            process.kill()
-    assert process.returncode == TERMINATED, rest
+    process = Fork(app, flags(tiles, tmp_path / "run", *more))
+    assert any("1 of 6,000 steps" in line for line in process.stderr)
+    os.killpg(process.pid, signal.SIGTERM)
+    code, rest = process.communicate()
+    assert code == TERMINATED, rest
     assert f"legnet train --out {tmp_path / 'run'} --resume goes on" in rest
     assert (tmp_path / "run" / "last.ckpt").exists()
