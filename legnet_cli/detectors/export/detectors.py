@@ -15,7 +15,7 @@ from legnet_cli.detectors.export.two_stage import TwoStageGraph
 from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
 from legnet_cli.detectors.metadata import ExportOptions
 from legnet_cli.detectors.networks import Network
-from legnet_cli.detectors.weights.checkpoint import State
+from legnet_cli.detectors.weights.tensors import State
 
 
 def detector_graph(

@@ -16,8 +16,8 @@ from legnet_cli.detectors.export.dense import Dense, level_names
 from legnet_cli.detectors.fast.fold import fold_norms, regroup, scale_input, set_conv
 from legnet_cli.detectors.fast.modules import read_channels_last
 from legnet_cli.detectors.mmrotate.build import build_mmrotate
-from legnet_cli.detectors.weights.checkpoint import State, check_state
 from legnet_cli.detectors.weights.recipes import STD
+from legnet_cli.detectors.weights.tensors import State, check_state
 
 
 class MMDense(Dense):

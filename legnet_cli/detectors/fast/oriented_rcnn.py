@@ -30,8 +30,8 @@ from legnet_cli.detectors.fast.fold import fold_before, fold_norms, regroup, sca
 from legnet_cli.detectors.fast.modules import FPN, BoxHead, RoIHead, RPNHead, named_layers
 from legnet_cli.detectors.fast.winograd import replace_wide
 from legnet_cli.detectors.stages import StageObserver, observed_modules, unobserved
-from legnet_cli.detectors.weights.checkpoint import check_state
 from legnet_cli.detectors.weights.recipes import MEAN, STD, STRIDE
+from legnet_cli.detectors.weights.tensors import check_state
 from legnet_cli.ops.nms import nms, nms_rotated
 from legnet_cli.ops.roi_align import roi_align_rotated
 

@@ -19,8 +19,8 @@ from legnet_cli.boxes import Detections, to_le90
 from legnet_cli.detectors.fast.modules import named_layers
 from legnet_cli.detectors.mmrotate.door import import_mm, quiet
 from legnet_cli.detectors.stages import StageObserver, observed_modules, unobserved
-from legnet_cli.detectors.weights.checkpoint import State, check_state
 from legnet_cli.detectors.weights.recipes import MEAN, STD, STRIDE
+from legnet_cli.detectors.weights.tensors import State, check_state
 
 
 def build_mmrotate(config: dict[str, Any]) -> nn.Module:

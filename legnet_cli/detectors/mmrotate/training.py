@@ -17,8 +17,8 @@ from legnet_cli.boxes import Array, from_le90
 from legnet_cli.detectors.mmrotate.build import build_mmrotate, prepare
 from legnet_cli.detectors.mmrotate.door import quiet
 from legnet_cli.detectors.mmrotate.norm import replace_batch_norms
-from legnet_cli.detectors.weights.checkpoint import State
 from legnet_cli.detectors.weights.recipes import MEAN, STD
+from legnet_cli.detectors.weights.tensors import State
 from legnet_cli.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legnet_cli.detectors.weights.checkpoint import State
+from legnet_cli.detectors.weights.tensors import State
 
 _GAIN = 3.2  # of the last classification layer: with 1 no class would stand out
 

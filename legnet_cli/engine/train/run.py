@@ -20,10 +20,11 @@ from lightning_fabric import Fabric
 
 from legnet_cli.detectors.mmrotate.door import import_mm
 from legnet_cli.detectors.mmrotate.training import TrainableDetector
-from legnet_cli.detectors.weights.checkpoint import ModelCard, read_state
+from legnet_cli.detectors.weights.checkpoint import ModelCard
 from legnet_cli.detectors.weights.fetch import fetch
 from legnet_cli.detectors.weights.model_config import model_config
 from legnet_cli.detectors.weights.recipes import get_recipe
+from legnet_cli.detectors.weights.tensors import read_state
 from legnet_cli.engine.eval import SearchPlan
 from legnet_cli.engine.process import processors
 from legnet_cli.engine.train.config import TrainConfig

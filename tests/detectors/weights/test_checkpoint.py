@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from legnet_cli.detectors.weights.checkpoint import ModelCard, check_state, read_checkpoint, save_checkpoint
+from legnet_cli.detectors.weights.checkpoint import ModelCard, read_checkpoint, save_checkpoint
 from legnet_cli.detectors.weights.recipes import DATASETS
+from legnet_cli.detectors.weights.tensors import check_state
 from legnet_cli.errors import CheckpointError, DataError
 
 CLASSES = ("ship", "plane", "car")
