@@ -9,8 +9,8 @@ import torch
 from legnet_cli.detectors.engines import OPENVINO, TORCH
 from legnet_cli.errors import ConfigError, DependencyError
 
-Precision = Literal["fp32", "bf16", "fp16"]
-PRECISIONS: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+NetworkPrecision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: dict[NetworkPrecision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str, engine: str = TORCH) -> torch.device:
@@ -37,7 +37,7 @@ def choose_device(name: str, engine: str = TORCH) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> Precision:
+def choose_precision(name: str, device: torch.device) -> NetworkPrecision:
     """fp32, bf16 or fp16 for ``name``, which may be ``auto``.
 
     ``auto`` is fp32 everywhere: it keeps every box of the reference implementation. Halves are the user's choice: on

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from legnet_cli.boxes import Detections
-from legnet_cli.detectors.devices import Precision, choose_device, choose_precision
+from legnet_cli.detectors.devices import NetworkPrecision, choose_device, choose_precision
 from legnet_cli.detectors.engines import (
     ONNXRUNTIME,
     OPENVINO,
@@ -194,7 +194,7 @@ def _open_file(
 def build_detector(
     checkpoint: Checkpoint,
     device: torch.device,
-    precision: Precision = "fp32",
+    precision: NetworkPrecision = "fp32",
     *,
     compile: bool = False,
     score_threshold: float = 0.05,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from legnet_cli.boxes import Detections
-from legnet_cli.detectors.devices import PRECISIONS, Precision
+from legnet_cli.detectors.devices import PRECISIONS, NetworkPrecision
 from legnet_cli.detectors.fast.cpu import fast_products
 from legnet_cli.detectors.fast.oriented_rcnn import OrientedLayers, OrientedRCNN
 from legnet_cli.detectors.stages import StageObserver
@@ -36,7 +36,7 @@ class Network(Protocol):
 def build_network(
     checkpoint: Checkpoint,
     device: torch.device,
-    precision: Precision,
+    precision: NetworkPrecision,
     *,
     compile: bool,
     score_threshold: float,
