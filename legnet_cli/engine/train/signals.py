@@ -41,6 +41,7 @@ class StopSignal:
     def __init__(self) -> None:
         self.asked = False
         self.doing = "step"
+        self._teller: threading.Thread | None = None
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -54,10 +55,14 @@ class StopSignal:
         finally:
             for kind, handler in before.items():
                 signal.signal(kind, handler)
+            if self._teller:
+                self._teller.join()
 
     def _note(self, number: int, frame: object) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not self.asked:
-            logger.warning("stopping after this %s", self.doing)
+            # the signal may have come amid a write to the same stream, which only another thread can wait for
+            self._teller = threading.Thread(target=logger.warning, args=("stopping after this %s", self.doing))
+            self._teller.start()
         self.asked = True
