@@ -110,12 +110,16 @@ def _table(columns: dict[str, NDArray[Any]], geometries: NDArray[np.object_], sc
 
 def _order(centres: Array) -> NDArray[np.int64]:
     """The order (n,) of points (n, 2) along a Hilbert curve; those without a place come last."""
-    finite = np.isfinite(centres).all(1)
-    low, high = (end(centres[finite], axis=0) if finite.any() else np.zeros(2) for end in (np.min, np.max))
-    cells = (centres[finite] - low) / np.maximum(high - low, 1e-300) * (2**_HILBERT_BITS - 1)
+    finite = np.asarray(np.isfinite(centres).all(1))
+    where = finite[:, None]
+    lowest = centres.min(axis=0, where=where, initial=np.inf)
+    side = np.maximum(centres.max(axis=0, where=where, initial=-np.inf) - lowest, 1e-300)
     position = np.full(len(centres), np.iinfo(np.uint64).max, np.uint64)
-    col, row = cells.astype(np.uint64).T
-    position[finite] = hilbert(col, row, _HILBERT_BITS)
+    for start in range(0, len(centres), CHUNK):
+        rows = start + np.flatnonzero(finite[start : start + CHUNK])
+        cells = (centres[rows] - lowest) / side * (2**_HILBERT_BITS - 1)
+        col, row = cells.astype(np.uint64).T
+        position[rows] = hilbert(col, row, _HILBERT_BITS)
     return np.argsort(position, kind="stable")
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from legnet_cli.boxes import Detections, boxes_to_polygons
+from legnet_cli.boxes import Array, Detections, boxes_to_polygons
 from legnet_cli.ops.iou import candidate_pairs, rotated_iou
 from legnet_cli.tiles import Tile
 
 SAME_IOU = 0.1  # of two boxes that are one object: the DOTA development kit's
 SAME_OBJECT = 0.5  # share of a cut box inside a larger one that makes it a part of that object
 CUT_MARGIN = 4.0  # pixels from a tile's border within which a box may have been cut by it
+_CHUNK = 50_000  # boxes
+
+_Pairs = Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 def merge_tiles(
@@ -38,12 +41,14 @@ def merge_tiles(
     if len(np.unique(tile_of)) < 2:
         return found
     area = found.boxes[:, 2] * found.boxes[:, 3]
-    cut = _cut_by_tile(found.boxes, tile_of, tiles, shape)
+    low, high = _bounds(found.boxes)
+    cut = _cut_by_tile(found.boxes, low, high, tile_of, tiles, shape)
     # rank 0 is taken first: uncut boxes by score, then cut boxes by size
     rank = np.empty(len(found), np.int64)
     rank[np.lexsort((np.arange(len(found)), np.where(cut, -area, 0.0), cut))] = np.arange(len(found))
 
-    first, second = _removals(found, tile_of, rank, cut)
+    pairs = _touching(found.boxes, low[:, 1], high[:, 1])
+    first, second = _removals(found, tile_of, rank, cut, pairs)
     keep = np.ones(len(found), bool)
     for pair in np.argsort(rank[first], kind="stable"):  # whoever could remove a winner has been judged before it
         if keep[first[pair]]:
@@ -52,11 +57,9 @@ def merge_tiles(
 
 
 def _cut_by_tile(
-    boxes: NDArray[np.float64], tile_of: NDArray[np.int64], tiles: Sequence[Tile], shape: tuple[int, int]
+    boxes: Array, low: Array, high: Array, tile_of: NDArray[np.int64], tiles: Sequence[Tile], shape: tuple[int, int]
 ) -> NDArray[np.bool_]:
     """Which boxes come near or over a border of their tile that is not a border of the scene."""
-    corners = boxes_to_polygons(boxes)
-    low, high = corners.min(1), corners.max(1)
     used, which = np.unique(tile_of, return_inverse=True)
     windows = [tiles[number] for number in used.tolist()]
     start = np.array([(t.col, t.row) for t in windows], np.float64)[which]
@@ -68,15 +71,36 @@ def _cut_by_tile(
     return np.asarray((near_start | near_stop).any(1))
 
 
+def _bounds(boxes: Array) -> tuple[Array, Array]:
+    """Least and greatest x, y (n, 2) of boxes; some at a time, for their corners take much more memory."""
+    low, high = np.empty((2, len(boxes), 2))
+    for start in range(0, len(boxes), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        corners = boxes_to_polygons(boxes[rows])
+        low[rows], high[rows] = corners.min(1), corners.max(1)
+    return low, high
+
+
+def _touching(boxes: Array, top: Array, bottom: Array) -> _Pairs:
+    """Pairs of boxes that may touch, each once, in chunks (k,), (k,); a band of the scene at a time, for memory."""
+    order = np.argsort(top, kind="stable")
+    for start in range(0, len(order), _CHUNK):
+        own, above = order[start : start + _CHUNK], order[:start]
+        rows = np.concatenate([own, above[bottom[above] >= top[own[0]]]])
+        for i, j in candidate_pairs(torch.from_numpy(boxes[rows])):
+            one, two = i.numpy(), j.numpy()
+            here = (one < len(own)) | (two < len(own))  # the others are of an earlier band
+            yield rows[one[here]], rows[two[here]]
+
+
 def _removals(
-    found: Detections, tile_of: NDArray[np.int64], rank: NDArray[np.int64], cut: NDArray[np.bool_]
+    found: Detections, tile_of: NDArray[np.int64], rank: NDArray[np.int64], cut: NDArray[np.bool_], pairs: _Pairs
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of boxes that are one object: the one to keep, of lower rank, and the one it removes."""
+    """Of ``pairs``, those that are one object: the box to keep, of lower rank, and the one it removes."""
     boxes = torch.from_numpy(found.boxes)
     area = found.boxes[:, 2] * found.boxes[:, 3]
     winners, losers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for chunk in candidate_pairs(boxes):
-        one, two = (index.numpy() for index in chunk)
+    for one, two in pairs:
         related = (found.labels[one] == found.labels[two]) & (tile_of[one] != tile_of[two])
         one, two = one[related], two[related]
         swap = rank[one] > rank[two]

@@ -61,6 +61,10 @@ class ScenePlan:
         """Number of the first tile of a unit of work."""
         return block * BLOCK
 
+    def size(self, block: int) -> int:
+        """Number of tiles of a unit of work."""
+        return min(BLOCK, len(self.tiles) - self.first(block))
+
     def block(self, number: int) -> Sequence[Tile]:
         """The tiles of a unit of work."""
         return self.tiles[self.first(number) : self.first(number + 1)]

@@ -29,7 +29,8 @@ class SceneResult:
         stamp: size and time of the file, or what a server says of it; empty if unknown.
         detections: boxes in pixels of the raster, best score first.
         georef: the raster's coordinates.
-        tiles: how many tiles were searched.
+        tiles: how many it has, or its area of interest.
+        empty: of these, how many hold no data or a single colour.
         km2: ground area searched, in square kilometres; None without georeference.
         grid_boxes: the boxes in pixels of the grid that was searched.
         scale: raster pixels per pixel of that grid, along x and y.
@@ -42,6 +43,7 @@ class SceneResult:
     detections: Detections
     georef: Georef
     tiles: int
+    empty: int
     km2: float | None
     grid_boxes: Array
     scale: tuple[float, float]
@@ -75,7 +77,7 @@ class FoundObjects:
 
     def corners(self, rows: Rows) -> Array:
         """See :class:`Features`."""
-        index = np.arange(len(self))[rows]
+        index = self._numbers(rows)
         corners = np.empty((len(index), 4, 2))
         for scene, places, own in self._by_scene(index):
             pixels = scene.polygons(own).reshape(-1, 2)
@@ -90,7 +92,7 @@ class FoundObjects:
 
     def columns(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """See :class:`Features`."""
-        index = np.arange(len(self))[rows]
+        index = self._numbers(rows)
         names, labels = np.empty(len(index), object), np.empty(len(index), np.int64)
         scores, sizes = np.empty(len(index)), np.empty((4, len(index)))
         for scene, places, own in self._by_scene(index):
@@ -109,6 +111,9 @@ class FoundObjects:
             "scene": names.astype(np.str_),
             "model": np.full(len(index), self._model),
         }
+
+    def _numbers(self, rows: Rows) -> NDArray[np.int64]:
+        return np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
 
     def _by_scene(self, index: NDArray[np.int64]) -> Iterator[tuple[SceneResult, NDArray[np.int64], NDArray[np.int64]]]:
         """Scenes that ``index`` has objects of, with their places in it and their numbers within the scene."""

@@ -30,6 +30,7 @@ from legnet_cli.engine.predict.plan import ScenePlan, plan_scene, scene_names, s
 from legnet_cli.engine.predict.provenance import read_replay
 from legnet_cli.engine.predict.results import SceneResult
 from legnet_cli.engine.predict.search import Crew, Done, join_scene, search_by_crew, search_here
+from legnet_cli.engine.predict.spool import spool
 from legnet_cli.engine.predict.workers import Processes, gpus
 from legnet_cli.engine.predict.write import Writer
 from legnet_cli.errors import CheckpointError, ConfigError, DataError
@@ -79,8 +80,9 @@ class PredictResult:
     @property
     def counts(self) -> dict[str, int]:
         """Objects by class name, most frequent first."""
-        labels = Counter(int(label) for scene in self.scenes for label in scene.detections.labels)
-        return {self.classes[label]: count for label, count in labels.most_common()}
+        each = [np.bincount(scene.detections.labels, minlength=len(self.classes)) for scene in self.scenes]
+        labels = Counter(dict(enumerate(np.sum(each, axis=0).tolist() if each else [])))
+        return {self.classes[label]: count for label, count in labels.most_common() if count}
 
     @property
     def km2(self) -> float | None:
@@ -159,7 +161,7 @@ def predict(
         results: list[SceneResult] = []
         with job.last(good, shared=shard is not None) as last:
             if last:
-                results = [join_scene(plan, job, config, wanted, observer) for plan in good]
+                results = spool(join_scene(plan, job, config, wanted, observer) for plan in good)
                 writer = Writer(config, detector.card, how, job)
                 with observer("write"):
                     outs = writer.write(results, dict(zip(names, outs, strict=True)))

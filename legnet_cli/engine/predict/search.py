@@ -66,7 +66,7 @@ def search_by_crew(units: Iterable[Unit], job: Job, crew: Crew) -> Iterator[Done
         if known is None:
             todo.append((plan, block))
         else:
-            yield Done(plan, len(plan.block(block)), len(known.found))
+            yield Done(plan, plan.size(block), len(known.found))
     failed: set[str] = set()
     losses: Counter[tuple[str, int]] = Counter()
     running: dict[Any, Unit] = {}
@@ -92,7 +92,7 @@ def search_by_crew(units: Iterable[Unit], job: Job, crew: Crew) -> Iterator[Done
                 failed.add(plan.key)
                 continue
             job.save(plan, block, outcome)
-            yield Done(plan, len(plan.block(block)), len(outcome.found))
+            yield Done(plan, plan.size(block), len(outcome.found))
 
 
 def search_here(
@@ -109,7 +109,7 @@ def search_here(
         if plan.key in failed:
             continue
         if (known := job.load(plan, block)) is not None:
-            yield Done(plan, len(plan.block(block)), len(known.found))
+            yield Done(plan, plan.size(block), len(known.found))
             continue
         try:
             with plan.scene:
@@ -119,7 +119,7 @@ def search_here(
             yield Done(plan, 0, 0, str(error))
             continue
         job.save(plan, block, part)
-        yield Done(plan, len(plan.block(block)), len(part.found))
+        yield Done(plan, plan.size(block), len(part.found))
 
 
 def search_block(
@@ -153,14 +153,9 @@ def join_scene(
     Raises:
         DataError: a part has vanished.
     """
-    parts = [job.load(plan, block) for block in range(plan.blocks)]
-    if any(part is None for part in parts):
-        raise DataError(f"{plan.name}: parts are missing in {job.folder}: repeat the command")
-    whole = [part for part in parts if part is not None]
+    found, tile_of, seen = _read_parts(plan, job)
     scene = plan.scene
     with observer("merge"):
-        found = Detections.concat([part.found for part in whole])
-        tile_of = np.concatenate([np.zeros(0, np.int64), *(part.tile_of for part in whole)])
         found = merge_tiles(found, tile_of, plan.tiles, (scene.height, scene.width))
     keep = np.ones(len(found), np.bool_)
     if wanted is not None:
@@ -174,9 +169,23 @@ def join_scene(
         boxes = np.concatenate([polygons_to_boxes(boxes_to_polygons(some) * scale) for some in few])
         found = Detections(boxes, found.scores, found.labels)
     logger.debug("%s: %d objects", plan.name, len(found))
-    ground = searched_ground(plan, np.concatenate([np.zeros(0, np.int64), *(part.seen for part in whole)]))
     known = (scene.path, plan.name, plan.stamp, found, scene.georef)
-    return SceneResult(*known, len(plan.tiles), plan.km2, grid_boxes, scale, ground)
+    tiles = len(plan.tiles), len(plan.tiles) - len(seen)
+    return SceneResult(*known, *tiles, plan.km2, grid_boxes, scale, searched_ground(plan, seen))
+
+
+def _read_parts(plan: ScenePlan, job: Job) -> tuple[Detections, NDArray[np.int64], NDArray[np.int64]]:
+    """All boxes of a scene, the tile that each was found in, and the tiles that were searched."""
+    parts = [job.load(plan, block) for block in range(plan.blocks)]
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
+        raise DataError(f"{plan.name}: parts are missing in {job.folder}: repeat the command")
+    none = np.zeros(0, np.int64)
+    return (
+        Detections.concat([part.found for part in whole]),
+        np.concatenate([none, *(part.tile_of for part in whole)]),
+        np.concatenate([none, *(part.seen for part in whole)]),
+    )
 
 
 def searched_ground(plan: ScenePlan, seen: NDArray[np.int64]) -> shapely.Geometry:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from legnet_cli.boxes import Detections
+from legnet_cli.boxes import Detections, to_le90
 from legnet_cli.engine.predict.merge import merge_tiles
 from legnet_cli.tiles import Tile, tile_grid
 
@@ -91,8 +91,10 @@ def test_order_of_input_does_not_matter():
     np.testing.assert_array_equal(first.labels, second.labels)
 
 
-def test_every_object_up_to_the_overlap_is_reported_once():
+@pytest.mark.parametrize("chunk", [50_000, 7])
+def test_every_object_up_to_the_overlap_is_reported_once(monkeypatch, chunk):
     """Objects on a scene of many tiles, each tile reporting what it sees of them, cut at its border."""
+    monkeypatch.setattr("legnet_cli.engine.predict.merge._CHUNK", chunk)
     tiles = tile_grid(1000, 1000, 256, 64)
     rng = np.random.default_rng(1)
     truth = [
@@ -120,6 +122,18 @@ def test_every_object_up_to_the_overlap_is_reported_once():
         near = merged_boxes[np.hypot(*(merged_boxes[:, :2] - (cx, cy)).T) < 5]
         assert len(near) == 1
         assert near[0, 2] * near[0, 3] > 0.85 * w * h
+
+
+def test_bands_of_a_scene_change_nothing(monkeypatch):
+    tiles, rng = tile_grid(600, 600, 128, 48), np.random.default_rng(2)
+    index = rng.integers(0, len(tiles), 2000)
+    corner = np.array([(tiles[number].col, tiles[number].row) for number in index])
+    boxes = np.hstack([corner + rng.uniform(0, 128, (2000, 2)), rng.uniform(2, 90, (2000, 2)), np.zeros((2000, 1))])
+    found = Detections(to_le90(boxes), rng.random(2000).astype(np.float32), np.zeros(2000, np.int64))
+    whole = merge_tiles(found, index, tiles, (600, 600))
+    assert len(whole) < 1500
+    monkeypatch.setattr("legnet_cli.engine.predict.merge._CHUNK", 100)
+    np.testing.assert_array_equal(merge_tiles(found, index, tiles, (600, 600)).boxes, whole.boxes)
 
 
 def test_single_tile_is_untouched():
