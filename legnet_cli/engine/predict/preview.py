@@ -1,7 +1,8 @@
-"""Oriented boxes drawn over a picture of their scene, with the number of objects of each class beneath."""
+"""Oriented boxes drawn over a picture of their scene, with class and score, and the number of objects beneath."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from legnet_cli.files import PathLike, atomic_path
 Picture = NDArray[np.uint8]
 
 # Okabe and Ito, "Color Universal Design", 2008: told apart with any colour vision; without their black
-_PALETTE = ("56B4E9", "E69F00", "F0E442", "009E73", "CC79A7", "D55E00", "0072B2")
+_PALETTE = ("56B4E9", "E69F00", "CC79A7", "009E73", "0072B2", "D55E00", "F0E442")
 _TINTS = (0.0, 0.5, -0.4)  # more classes: the same hues mixed with white, then with black
 _SUBPIXEL_BITS = 4
+ENLARGED_SIDE, MOST_ENLARGED = 1600, 4
 
 
 def class_colour(label: int) -> tuple[int, int, int]:
@@ -30,7 +32,22 @@ def class_colour(label: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def draw_preview(image: Picture, polygons: Array, labels: NDArray[np.int64], classes: Sequence[str]) -> Picture:
+def enlarge(image: Picture) -> tuple[Picture, int]:
+    """A small picture a whole number of times as large, up to 4 and a side of 1600 pixels; and that number."""
+    times = max(1, min(MOST_ENLARGED, ENLARGED_SIDE // max(image.shape[:2])))
+    if times == 1:
+        return image, 1
+    large = cv2.resize(image, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(large, np.uint8), times
+
+
+def draw_preview(
+    image: Picture,
+    polygons: Array,
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    scores: NDArray[np.float32] | None = None,
+) -> Picture:
     """Draw boxes over ``image`` and a legend beneath it.
 
     Args:
@@ -38,6 +55,7 @@ def draw_preview(image: Picture, polygons: Array, labels: NDArray[np.int64], cla
         polygons: (n, 4, 2) corners in pixels of ``image``, counted from the outer corner of its first pixel.
         labels: (n,) class indices.
         classes: the class names they index.
+        scores: (n,); class and score are written beside boxes, the best first, where that hides nothing.
 
     Returns:
         RGB picture as wide as ``image`` and higher by the legend, where there is anything to put into it.
@@ -48,9 +66,12 @@ def draw_preview(image: Picture, polygons: Array, labels: NDArray[np.int64], cla
     points = np.rint((polygons - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
     sides = np.linalg.norm(polygons[:, 1:3] - polygons[:, :2], axis=2)
     roomy = sides.min(1, initial=np.inf) > 8 * line
-    _outline(picture, points[roomy], (0, 0, 0), line + 2 - line % 2)  # sets the boxes off from any background
+    for label in np.unique(labels).tolist():  # all edges first: no box's edge hides another box
+        _outline(picture, points[roomy & (labels == label)], _edge_colour(label), line + 2 - line % 2)
     for label in np.unique(labels).tolist():
         _outline(picture, points[labels == label], class_colour(label), line)
+    if scores is not None:
+        picture = _captioned(picture, polygons, labels, classes, scores, max(12, 9 * line))
     legend = _legend(picture.shape[1], max(12, 14 * line), labels, classes)
     return np.concatenate([picture, legend])
 
@@ -61,6 +82,7 @@ def write_preview(
     polygons: Array,
     labels: NDArray[np.int64],
     classes: Sequence[str],
+    scores: NDArray[np.float32] | None = None,
     *,
     overwrite: bool = True,
 ) -> None:
@@ -69,7 +91,7 @@ def write_preview(
     Raises:
         DataError: the file cannot be written.
     """
-    picture = Image.fromarray(draw_preview(image, polygons, labels, classes))
+    picture = Image.fromarray(draw_preview(image, polygons, labels, classes, scores))
     with atomic_path(path, overwrite=overwrite) as scratch:
         picture.save(scratch, format="PNG")
 
@@ -78,11 +100,51 @@ def _outline(picture: Picture, points: NDArray[np.int32], colour: tuple[int, int
     cv2.polylines(picture, list(points), True, colour, width, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def _legend(width: int, size: int, labels: NDArray[np.int64], classes: Sequence[str]) -> Picture:
-    """A strip of ``width`` pixels: a swatch, the name and the count of each class, the most frequent first."""
+def _edge_colour(label: int) -> tuple[int, int, int]:
+    """Black beside a bright class colour, white beside a dark one: of the two, one differs from any background."""
+    red, green, blue = class_colour(label)
+    return (0, 0, 0) if 0.3 * red + 0.6 * green + 0.1 * blue > 128 else (255, 255, 255)
+
+
+def _captioned(
+    picture: Picture,
+    polygons: Array,
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    scores: NDArray[np.float32],
+    size: int,
+) -> Picture:
+    """``picture`` with class and score above, below or beside each box; without those that would hide something."""
+    font, canvas = _font(size), Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    taken = np.zeros(picture.shape[:2], np.uint8)
+    cv2.fillPoly(taken, list(np.rint(polygons).astype(np.int32)), 1)
+    for index in np.argsort(-scores, kind="stable").tolist():
+        label, text = int(labels[index]), f"{classes[labels[index]]} {scores[index]:.2f}"
+        left, top, right, bottom = draw.textbbox((0, 0), text, font, stroke_width=2)
+        width, height = math.ceil(right - left), math.ceil(bottom - top)
+        (x0, y0), (x1, y1) = polygons[index].min(0), polygons[index].max(0)
+        middle_x, middle_y = (x0 + x1 - width) / 2, (y0 + y1 - height) / 2
+        places = (middle_x, y0 - height - 2), (middle_x, y1 + 3), (x1 + 3, middle_y), (x0 - width - 2, middle_y)
+        for x, y in np.rint(places).astype(int).tolist():
+            inside = x >= 0 and y >= 0 and x + width <= picture.shape[1] and y + height <= picture.shape[0]
+            if inside and not taken[y : y + height, x : x + width].any():
+                taken[y : y + height, x : x + width] = 1
+                corner, edge = (x - left, y - top), _edge_colour(label)
+                draw.text(corner, text, class_colour(label), font, stroke_width=2, stroke_fill=edge)
+                break
+    return np.array(canvas, np.uint8)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
     import matplotlib  # half a second, for its font
 
-    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+
+
+def _legend(width: int, size: int, labels: NDArray[np.int64], classes: Sequence[str]) -> Picture:
+    """A strip of ``width`` pixels: a swatch, the name and the count of each class, the most frequent first."""
+    font = _font(size)
     found, counts = np.unique(labels, return_counts=True)
     entries = [(found[i], f"{classes[found[i]]} {counts[i]:,}") for i in np.argsort(-counts, kind="stable")]
     gap, line_height = size // 2, round(size * 1.6)

@@ -12,7 +12,7 @@ from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Job
 from legnet_cli.engine.predict.outputs import data_set_crs, files_beside, is_layer, layer_crs
 from legnet_cli.engine.predict.plan import ScenePlan
-from legnet_cli.engine.predict.preview import write_preview
+from legnet_cli.engine.predict.preview import enlarge, write_preview
 from legnet_cli.engine.predict.provenance import as_text, describe, sidecar
 from legnet_cli.engine.predict.results import FoundObjects, SceneResult, searched_areas
 from legnet_cli.engine.predict.stac import stac_item, stac_path
@@ -99,20 +99,21 @@ class Writer:
             located = any(scene.georef.has_lonlat for scene in scenes)
             write_csv(path, map(_table, scenes), self.card.classes, located=located)
 
-    def draw(self, found: Iterable[tuple[ScenePlan, SceneResult]], previews: Mapping[str, Path]) -> list[Path]:
+    def draw(self, results: Iterable[tuple[ScenePlan, SceneResult]], previews: Mapping[str, Path]) -> list[Path]:
         """Draw previews, given by the names of their scenes; returns them.
 
         Raises:
             DataError: one cannot be drawn.
         """
         drawn = []
-        for plan, result in found:
+        for plan, result in results:
             if plan.name in previews:
-                path, labels = previews[plan.name], result.detections.labels
+                path, found = previews[plan.name], result.detections
                 with plan.scene:
                     image, source_per_pixel = plan.scene.preview(PREVIEW_SIDE)
-                polygons = result.polygons() / source_per_pixel
-                write_preview(path, image, polygons, labels, self.card.classes, overwrite=self._overwrite(path))
+                image, times = enlarge(image)
+                boxes = result.polygons() * (times / source_per_pixel), found.labels, self.card.classes, found.scores
+                write_preview(path, image, *boxes, overwrite=self._overwrite(path))
                 self.job.note_written(path)
                 drawn.append(path)
         return drawn

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from legnet_cli.boxes import boxes_to_polygons
-from legnet_cli.engine.predict.preview import class_colour, draw_preview, write_preview
+from legnet_cli.engine.predict.preview import class_colour, draw_preview, enlarge, write_preview
 from legnet_cli.errors import DataError
 
 GREY = np.full((400, 600, 3), 128, np.uint8)
@@ -62,6 +62,45 @@ def test_legend_fits_any_width(width):
     picture = draw_preview(image, polygons(*[[5, 5, 4, 2, 0]] * 30), labels, names)
     assert picture.shape[1:] == (width, 3)
     assert picture.shape[0] > 50
+
+
+@pytest.mark.parametrize("label", range(21))
+def test_boxes_stand_out_on_dark_and_bright_ground(label):
+    """Line or edge differs from the ground by a third of the range of brightness."""
+    for ground in (0, 10, 240, 255):
+        image = np.full((200, 300, 3), ground, np.uint8)
+        picture = draw_preview(image, polygons([150, 100, 120, 40, 0.3]), np.array([label]), ["c"] * 21)[:200]
+        assert abs(picture.astype(int) - ground).mean(2).max() > 85
+
+
+def test_class_and_score_are_written_where_they_hide_nothing():
+    """The box in the corner has no room above; of two in one place, the best has its caption above them."""
+    boxes = polygons([60, 20, 100, 40, 0], [300, 300, 60, 20, 0], [330, 300, 60, 20, 0])
+    labels, scores = np.array([0, 1, 1]), np.array([0.5, 0.6, 0.9], np.float32)
+    plain = draw_preview(GREY, boxes, labels, CLASSES)[:400]
+    written = draw_preview(GREY, boxes, labels, CLASSES, scores)[:400]
+    changed = (plain != written).any(2)
+    assert not changed[:41, 9:111].any()
+    assert coloured(written, 0)[42:70, :150].any()
+    assert not changed[290:311, 270:360].any()
+    above, below = (np.flatnonzero(rows.any(0)) for rows in (changed[260:289], changed[312:340]))
+    assert above.mean() == pytest.approx(330, abs=5)
+    assert below.mean() == pytest.approx(300, abs=5)
+
+
+def test_captions_of_a_crowd_are_left_out():
+    boxes = polygons(*[[x, y, 18, 8, 0] for x in range(10, 600, 20) for y in range(5, 400, 10)])
+    labels, scores = np.zeros(len(boxes), np.int64), np.linspace(0.1, 0.9, len(boxes), dtype=np.float32)
+    inner = draw_preview(GREY, boxes, labels, CLASSES)[20:380, 20:580]
+    np.testing.assert_array_equal(draw_preview(GREY, boxes, labels, CLASSES, scores)[20:380, 20:580], inner)
+
+
+@pytest.mark.parametrize(("side", "times"), [(1, 4), (300, 4), (500, 3), (801, 1), (1600, 1), (5000, 1)])
+def test_small_pictures_are_enlarged(side, times):
+    image = np.full((2, side, 3), 7, np.uint8)
+    large, factor = enlarge(image)
+    assert (factor, large.shape) == (times, (2 * times, side * times, 3))
+    assert (large == 7).all()
 
 
 def test_nothing_to_draw():
