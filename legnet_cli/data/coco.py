@@ -20,6 +20,7 @@ from legnet_cli.data.builder import LARGEST, LabelBuilder, is_text, rotation, sh
 from legnet_cli.data.labels import SUBPIXEL, ImageLabels, Problem, Size
 from legnet_cli.data.masks import mask_points
 from legnet_cli.errors import DataError, reading
+from legnet_cli.untrusted import MOST_JSON, parse_json, read_bytes
 
 _OWN = {"id", "image_id", "category_id", "segmentation", "area", "bbox", "iscrowd", "difficult", "attributes"}
 _IMAGE_OWN = {"id", "file_name", "width", "height"}
@@ -54,8 +55,10 @@ def read(path: Path, split: str, problems: list[Problem]) -> tuple[list[ImageLab
 
 
 def _load(path: Path) -> dict[str, Any]:
+    with reading(path, "check the file"):
+        text = read_bytes(path, MOST_JSON)
     with reading(path, "write it again", "is not JSON"):
-        content = json.loads(path.read_bytes())
+        content = parse_json(text)
     for key in ("images", "annotations", "categories"):
         found = content.get(key) if isinstance(content, dict) else None
         if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):

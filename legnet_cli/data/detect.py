@@ -19,6 +19,7 @@ from legnet_cli.data.labels import IMAGE_SUFFIXES, strip_image_suffix
 from legnet_cli.data.sniff import FORMAT_NAMES, FORMATS, VECTOR_SUFFIXES, sniff_file, sniff_folder
 from legnet_cli.data.yolo_obb import names_classes
 from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.untrusted import walk
 
 _SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 _SPLIT = re.compile(r"(trainval|train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?)(?:\d{4})?", re.IGNORECASE)
@@ -149,11 +150,10 @@ def _label_places(root: Path, wanted: str | None) -> tuple[Path, list[tuple[str,
         return base, [(name, root)] if name in ("coco", "gpkg", "geojson") else []
     found: dict[Path, str] = {}
     yolo = names_classes(root)
-    for place, folders, files in os.walk(root, followlinks=True):
-        path = Path(place)
+    for path, folders, files in walk(root):
         parts = path.relative_to(root).parts
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if len(parts) < _DEPTH else []
-        for file in sorted(file for file in files if file.lower().endswith((".json", *VECTOR_SUFFIXES))):
+        folders[:] = [name for name in folders if not name.startswith(".")] if len(parts) < _DEPTH else []
+        for file in (file for file in files if file.lower().endswith((".json", *VECTOR_SUFFIXES))):
             if (wanted or "") in "/".join((*parts, file)) and (name := sniff_file(path / file)):
                 found[path / file] = name
         if (wanted or "") in "/".join((*parts, "")) and (name := sniff_folder(path, files, yolo)):

@@ -9,6 +9,7 @@ from pathlib import Path
 from legnet_cli.data.builder import LabelBuilder
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem
 from legnet_cli.errors import DataError
+from legnet_cli.untrusted import MOST_LABELS, read_bytes
 
 CLASS_LIST = "classes.txt"
 NOT_UTF8 = "is not UTF-8 text: save it as UTF-8"
@@ -36,14 +37,14 @@ def class_list(dataset: Dataset) -> dict[str, str]:
     return {CLASS_LIST: "".join(f"{name}\n" for name in dataset.classes)}
 
 
-def read_text(path: Path) -> str:
-    """The UTF-8 text of a file, with or without a byte order mark.
+def read_text(path: Path, most: int = MOST_LABELS) -> str:
+    """The UTF-8 text of a file of at most ``most`` bytes, with or without a byte order mark.
 
     Raises:
         DataError: the file cannot be read or is not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_bytes(path, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: {NOT_UTF8}") from error
     except OSError as error:

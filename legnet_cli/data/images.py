@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from legnet_cli.data.labels import IMAGE_SUFFIXES, Size
 from legnet_cli.geo.georef import shown_orientation
 from legnet_cli.geo.headers import read_header
 from legnet_cli.geo.orientation import is_transposed
+from legnet_cli.untrusted import walk
 
 
 def find_images(folder: Path) -> list[str]:
     """Image files in ``folder`` and below, as sorted paths from there with ``/``; hidden ones are passed over."""
     found: list[str] = []
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        base = Path(place).relative_to(folder)
+        base = place.relative_to(folder)
         images = (name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
         found += [(base / name).as_posix() for name in images]
     return sorted(found)
@@ -24,7 +24,7 @@ def find_images(folder: Path) -> list[str]:
 
 def holds_images(folder: Path) -> bool:
     """Whether there is an image in ``folder`` or below."""
-    files = (name for _, _, names in os.walk(folder, followlinks=True) for name in names)
+    files = (name for _, _, names in walk(folder) for name in names)
     return any(name.lower().endswith(IMAGE_SUFFIXES) for name in files)
 
 

@@ -14,7 +14,8 @@ from legnet_cli.data.format import CLASS_LIST, Format
 from legnet_cli.data.images import find_images, image_size
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem, strip_image_suffix
 from legnet_cli.data.sniff import FORMATS, sniff_file
-from legnet_cli.errors import DataError, counted
+from legnet_cli.errors import DataError, counted, reason
+from legnet_cli.untrusted import read_bytes, walk
 
 SPLIT_ORDER = ("train", "val", "trainval", "test", "")
 _SHOWN = 3  # names that a summary of many spells out
@@ -105,11 +106,12 @@ def _load_part(
 def _label_files(fmt: Format, part: Part) -> Iterator[tuple[Path, str]]:
     if part.labels is None:
         return
-    for path in sorted(part.labels.rglob("*")):
-        relative = path.relative_to(part.labels)
-        hidden = any(piece.startswith(".") for piece in relative.parts)
-        if path.suffix.lower() == fmt.suffix and path.name != CLASS_LIST and not hidden and path.is_file():
-            yield path, relative.as_posix()
+    for place, folders, files in walk(part.labels):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = place / name
+            if path.suffix.lower() == fmt.suffix and name != CLASS_LIST and not name.startswith("."):
+                yield path, path.relative_to(part.labels).as_posix()
 
 
 def _stems(files: Iterable[tuple[Path, str]]) -> dict[str, list[tuple[Path, str]]]:
@@ -148,14 +150,12 @@ def _load_image(
         if source is None:
             return ImageLabels(file="", path=path, size=size)
         builder = LabelBuilder(source, problems, size, names)
-        fmt.parse(source.read_bytes(), builder)
-    except OSError as error:
-        problems.append(Problem(str(source), f"cannot be read ({error.strerror})", left_out=True))
-    except ValueError as error:
-        problems.append(Problem(str(source), str(error), left_out=True))
+        fmt.parse(read_bytes(source), builder)
     except DataError as error:
         fault = str(error).removeprefix(f"{path}: ")
         problems.append(Problem(str(path if fault != str(error) else source), fault, left_out=True))
+    except Exception as error:  # whatever a damaged file makes of its parser
+        problems.append(Problem(str(source), f"cannot be read ({reason(error)})", left_out=True))
     else:
         return builder.build("", path, "")
     return None

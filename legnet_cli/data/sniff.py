@@ -9,6 +9,7 @@ from pathlib import Path
 
 from legnet_cli.data import dior, dota, fair1m, hrsc, yolo_obb
 from legnet_cli.data.format import CLASS_LIST, Format
+from legnet_cli.untrusted import open_file
 
 FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in (dota, dior, fair1m, hrsc, yolo_obb)}
 VECTOR_SUFFIXES = (".gpkg", ".geojson")
@@ -43,7 +44,7 @@ def sniff_file(path: Path, yolo: bool = False) -> str | None:
     if suffix in VECTOR_SUFFIXES:
         return suffix[1:]
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(1 << 14)
     except OSError:
         return None

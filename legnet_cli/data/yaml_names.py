@@ -12,6 +12,7 @@ from legnet_cli.data.builder import is_text, short
 from legnet_cli.data.format import read_text
 from legnet_cli.data.labels import Problem
 from legnet_cli.errors import DataError, reading, reason
+from legnet_cli.untrusted import MOST_SETTINGS, parse_yaml
 
 
 def yaml_names(path: Path) -> dict[str, str] | None:
@@ -20,9 +21,9 @@ def yaml_names(path: Path) -> dict[str, str] | None:
     Raises:
         DataError: it is not YAML, or its names are not text by number.
     """
-    text = read_text(path)
+    text = read_text(path, MOST_SETTINGS)
     with reading(path, "fix it", "is not YAML"):
-        content = yaml.load(text, yaml.BaseLoader)  # every word stays text: no is a name, not a false
+        content = parse_yaml(text, yaml.BaseLoader)  # every word stays text: no is a name, not a false
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
         names = {str(i): name for i, name in enumerate(names)}
@@ -41,7 +42,7 @@ def yaml_names(path: Path) -> dict[str, str] | None:
 def yaml_fault(path: Path) -> list[Problem]:
     """What in a YAML file, whose names could be read, other readers fail at; nothing if it is sound."""
     try:
-        yaml.load(read_text(path), _MarkedLoader)
+        parse_yaml(read_text(path, MOST_SETTINGS), _MarkedLoader)
     except Exception as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from legnet_cli.errors import DataError
+from legnet_cli.errors import DataError, reading
+from legnet_cli.untrusted import open_file
 
 Size = tuple[int, int]  # width, height in pixels
 
 _WIDTH, _HEIGHT, _ORIENTATION = 256, 257, 274  # tags of TIFF
+_MOST_PARTS = 1 << 14  # segments, chunks or tags that a header is looked for in
 _FORMS = {3: "H", 4: "I", 16: "Q"}
 
 
@@ -24,11 +26,8 @@ def read_header(path: Path) -> tuple[Size, int]:
     Raises:
         DataError: the file cannot be read or is of another kind.
     """
-    try:
-        with path.open("rb") as file:
-            found = _read(file)
-    except (OSError, struct.error, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}): replace it") from error
+    with reading(path, "replace it", "cannot be read as an image"), open_file(path) as file:
+        found = _read(file)
     if found is None or min(found[0]) < 1:
         raise DataError(f"{path}: is not a PNG, JPEG, BMP, TIFF, JPEG 2000 or WebP image: replace it")
     size, orientation = found
@@ -58,7 +57,10 @@ def _read(file: BinaryIO) -> tuple[Size, int] | None:
 def _jpeg(file: BinaryIO) -> tuple[Size, int] | None:
     file.seek(2)
     size, orientation = None, 1
-    while len(marker := file.read(2)) == 2 and marker[0] == 0xFF:
+    for _ in range(_MOST_PARTS):
+        marker = file.read(2)
+        if len(marker) < 2 or marker[0] != 0xFF:
+            break
         kind = marker[1]
         while kind == 0xFF:  # fill bytes
             (kind,) = file.read(1)
@@ -79,11 +81,11 @@ def _chunk_orientation(file: BinaryIO, wanted: bytes, last: bytes) -> int:
     """Orientation from the chunk ``wanted`` of a PNG file (before ``last``) or a WebP file."""
     png = wanted == b"eXIf"
     at = 8 if png else 12
-    while True:
+    for _ in range(_MOST_PARTS):
         file.seek(at)
         head = file.read(8)
         if len(head) < 8:
-            return 1
+            break
         kind, length = (head[4:], head[:4]) if png else (head[:4], head[4:])
         if kind == wanted:
             start = at + 8
@@ -92,13 +94,14 @@ def _chunk_orientation(file: BinaryIO, wanted: bytes, last: bytes) -> int:
             return 1
         size = int.from_bytes(length, "big" if png else "little")
         at += 8 + size + (4 if png else size % 2)  # a checksum, or padding to an even length
+    return 1
 
 
 def _exif_orientation(file: BinaryIO, start: int) -> int:
     """Orientation in the EXIF data, a TIFF header without pixels, from ``start`` on; 1 where it is damaged."""
     try:
         return _tiff_tags(file, start).get(_ORIENTATION, 1)
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, OverflowError):
         return 1
 
 
@@ -111,7 +114,7 @@ def _tiff_tags(file: BinaryIO, start: int) -> dict[int, int]:
     at = struct.unpack(order + "Q", head[8:16])[0] if big else struct.unpack(order + "I", head[4:8])[0]
     file.seek(start + at)
     (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
-    return dict(_tiff_entries(file, order, big, min(count, 4096)))
+    return dict(_tiff_entries(file, order, big, min(count, _MOST_PARTS)))
 
 
 def _tiff_entries(file: BinaryIO, order: str, big: bool, count: int) -> Iterator[tuple[int, int]]:
