@@ -42,24 +42,34 @@ class Detections:
         boxes: (n, 5) float64, ``le90``.
         scores: (n,) float32 in [0, 1].
         labels: (n,) int64 class indices.
+        quads: (n, 4, 2) corners in pixels, where these need not be rectangles; None for the corners of the boxes.
     """
 
     boxes: Array
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
+    quads: Array | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
         if self.boxes.shape != (n, 5) or self.scores.shape != (n,) or self.labels.shape != (n,):
             shapes = (self.boxes.shape, self.scores.shape, self.labels.shape)
             raise ValueError(f"boxes, scores, labels must be (n, 5), (n,), (n,), not {shapes}")
+        if self.quads is not None and self.quads.shape != (n, 4, 2):
+            raise ValueError(f"quads of {n} boxes must be ({n}, 4, 2), not {self.quads.shape}")
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Detections:
         """The detections a mask, an index array or a slice selects."""
-        return Detections(self.boxes[index], self.scores[index], self.labels[index])
+        quads = None if self.quads is None else self.quads[index]
+        return Detections(self.boxes[index], self.scores[index], self.labels[index], quads)
+
+    @property
+    def corners(self) -> Array:
+        """Outlines (n, 4, 2) in pixels: the quads, or the corners of the boxes."""
+        return boxes_to_polygons(self.boxes) if self.quads is None else self.quads
 
     @staticmethod
     def empty() -> Detections:
@@ -70,10 +80,12 @@ class Detections:
     def concat(parts: list[Detections]) -> Detections:
         """All detections of ``parts``, in order."""
         parts = [Detections.empty(), *parts]
+        free = any(part.quads is not None for part in parts)
         return Detections(
             np.concatenate([p.boxes for p in parts]),
             np.concatenate([p.scores for p in parts]),
             np.concatenate([p.labels for p in parts]),
+            np.concatenate([p.corners for p in parts]) if free else None,
         )
 
 
@@ -146,7 +158,8 @@ def polygons_to_boxes(polygons: Array) -> Array:
     """Smallest enclosing ``le90`` boxes (n, 5) of (n, k, 2) polygons of k >= 2 points.
 
     One side of the smallest rectangle lies along an edge of the convex hull. Where the points are few, every pair of
-    them is tried, which covers those edges whatever the order of the points. Among equal areas the earliest one wins.
+    them is tried, which covers those edges whatever the order of the points. Among equal areas, as around a
+    triangle, the shortest box wins, then the one furthest to the left, then to the top.
     """
     points = np.asarray(polygons, np.float64)
     if points.shape[0] == 0:
@@ -178,12 +191,14 @@ def _smallest(points: Array, first: NDArray[np.int64], second: NDArray[np.int64]
     across = y[:, None] * cos[..., None] - x[:, None] * sin[..., None]
     w, h = np.ptp(along, 2), np.ptp(across, 2)
     area = w * h
+    mid_along, mid_across = (along.max(2) + along.min(2)) / 2, (across.max(2) + across.min(2)) / 2
+    centre_x = origin[..., 0] + mid_along * cos - mid_across * sin
+    centre_y = origin[..., 1] + mid_along * sin + mid_across * cos
     # a relative margin keeps the choice stable under rounding
-    best = np.argmax(area <= area.min(1, keepdims=True) * (1 + 1e-9) + 1e-12, axis=1)
-    pick = np.arange(len(points)), best
-    mid_along = (along.max(2) + along.min(2))[pick] / 2
-    mid_across = (across.max(2) + across.min(2))[pick] / 2
-    cos, sin, origin = cos[pick], sin[pick], origin[:, 0]
-    centre_x = origin[:, 0] + mid_along * cos - mid_across * sin
-    centre_y = origin[:, 1] + mid_along * sin + mid_across * cos
-    return to_le90(np.stack([centre_x, centre_y, w[pick], h[pick], angle[pick]], 1))
+    least = area <= area.min(1, keepdims=True) * (1 + 1e-9) + 1e-12
+    long = np.maximum(w, h)
+    for key in (long, centre_x - origin[..., 0], centre_y - origin[..., 1]):
+        lowest = np.where(least, key, np.inf).min(1, keepdims=True)
+        least &= key <= lowest + 1e-9 * long
+    pick = np.arange(len(points)), np.argmax(least, axis=1)
+    return to_le90(np.stack([column[pick] for column in (centre_x, centre_y, w, h, angle)], 1))

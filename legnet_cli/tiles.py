@@ -165,6 +165,10 @@ class TileName(NamedTuple):
         shifted = boxes + np.array([self.col, self.row, 0, 0, 0])
         return np.asarray(shifted / np.array([self.zoom, self.zoom, self.zoom, self.zoom, 1.0]))
 
+    def points_to_image(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points (…, 2) in pixels of the tile, in pixels of the image."""
+        return np.asarray((points + np.array([self.col, self.row])) / self.zoom)
+
 
 def tile_name(image: str, tile: Tile) -> str:
     """DOTA's name of a square tile of ``image``, such as ``P1000__1024__824___0`` (size, column, row)."""

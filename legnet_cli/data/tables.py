@@ -2,7 +2,8 @@
 
 CSV columns: ``image, class, score, cx, cy, w, h, angle, x1, y1, … x4, y4`` in pixels and radians (``le90``), then
 ``lon, lat`` of the centre if any image is georeferenced. Pixels have 4 decimals, angles 6, degrees 9; scores have
-all digits of a float32. An image without detections has no line.
+all digits of a float32. An image without detections has no line. Either the box or the corners may be left out of a
+file to be read.
 
 DOTA's lines are ``image score x1 y1 … x4 y4``, separated by single spaces, so its image names are file names
 without suffix and without spaces. There is one file for each class, empty or not.
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from legnet_cli.boxes import Array, Detections, boxes_to_polygons, polygons_to_boxes, to_le90
+from legnet_cli.boxes import Array, Detections, polygons_to_boxes, to_le90
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import PathLike, atomic_path
 
@@ -73,7 +74,7 @@ def write_csv(
             found = image.detections
             names = (classes[label] for label in found.labels.tolist())
             boxes = np.hstack([found.boxes[:, :4].round(4), found.boxes[:, 4:].round(6)])
-            columns = [*boxes.T.tolist(), *_corners(found.boxes).T.tolist()]
+            columns = [*boxes.T.tolist(), *_corners(found).T.tolist()]
             if located:
                 columns += [[""] * len(found)] * 2 if image.lonlat is None else image.lonlat.round(9).T.tolist()
             lines = zip(names, found.scores.astype(str).tolist(), *columns, strict=True)
@@ -83,7 +84,8 @@ def write_csv(
 def read_csv(path: PathLike) -> tuple[list[ImageDetections], list[str]]:
     """Detections of a CSV file by image, sorted by name, and the class names that their labels index, sorted.
 
-    The columns image, class, score, cx, cy, w, h and angle must be there, the others are not read.
+    The columns image, class and score must be there, and those of the box (cx, cy, w, h, angle), of the corners
+    (x1, y1, … x4, y4), or both; the others are not read.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -94,17 +96,21 @@ def read_csv(path: PathLike) -> tuple[list[ImageDetections], list[str]]:
     except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else "empty or not text"
         raise DataError(f"{path}: cannot be read ({reason}): give a CSV file of detections") from error
-    missing = [name for name in ("image", "class", "score", *_BOX) if name not in header]
+    free, boxed = set(_CORNERS) <= set(header), set(_BOX) <= set(header)
+    missing = [name for name in ("image", "class", "score", *(() if free else _BOX)) if name not in header]
     if missing:
         raise DataError(f"{path}: lacks the column {missing[0]!r}: give a CSV file of detections")
-    numbers = _numbers(path, rows, [header.index(name) for name in ("score", *_BOX)], first=2)
+    wanted = ("score", *(_BOX if boxed else ()), *(_CORNERS if free else ()))
+    numbers = _numbers(path, rows, [header.index(name) for name in wanted], first=2)
     image, kind = header.index("image"), header.index("class")
     if (cut := next((i for i, row in enumerate(rows) if len(row) <= max(image, kind)), None)) is not None:
         raise DataError(f"{path}, line {cut + 2}: the image or class is missing: correct or remove the line")
     names = sorted({row[kind] for row in rows})
     index = {name: label for label, name in enumerate(names)}
     labels = np.array([index[row[kind]] for row in rows], np.int64)
-    found = Detections(to_le90(numbers[:, 1:]), numbers[:, 0].astype(np.float32), labels)
+    quads = numbers[:, -8:].reshape(-1, 4, 2) if free else None
+    boxes = to_le90(numbers[:, 1:6]) if quads is None or boxed else polygons_to_boxes(quads)
+    found = Detections(boxes, numbers[:, 0].astype(np.float32), labels, quads)
     return _by_image([row[image] for row in rows], found), names
 
 
@@ -140,7 +146,7 @@ def write_task1(path: PathLike, images: Sequence[ImageDetections], classes: Sequ
             files = [stack.enter_context(file.open("w", encoding="utf-8", newline="\n")) for file in names]
             for image in (part for whole in images for part in whole.chunks()):
                 found = image.detections
-                scores, corners = found.scores.astype(str).tolist(), _corners(found.boxes).tolist()
+                scores, corners = found.scores.astype(str).tolist(), _corners(found).tolist()
                 for label, score, numbers in zip(found.labels.tolist(), scores, corners, strict=True):
                     files[label].write(f"{image.image} {score} {' '.join(map(str, numbers))}\n")
 
@@ -148,7 +154,7 @@ def write_task1(path: PathLike, images: Sequence[ImageDetections], classes: Sequ
 def read_task1(path: PathLike) -> tuple[list[ImageDetections], list[str]]:
     """Detections of a folder of ``Task1_<class>.txt`` by image and the class names of their labels, both sorted.
 
-    Quadrilaterals become their smallest enclosing boxes.
+    Their quads are the quadrilaterals of the file, their boxes the smallest around these.
 
     Raises:
         DataError: there are no such files, or one is damaged.
@@ -167,14 +173,15 @@ def read_task1(path: PathLike) -> tuple[list[ImageDetections], list[str]]:
         rows = [line.split() for line in lines]
         numbers = _numbers(files[name], rows, range(1, 10), first=1)
         images += [row[0] for row in rows]
-        boxes = polygons_to_boxes(numbers[:, 1:].reshape(-1, 4, 2))
-        parts.append(Detections(boxes, numbers[:, 0].astype(np.float32), np.full(len(rows), label)))
+        quads = numbers[:, 1:].reshape(-1, 4, 2)
+        scores = numbers[:, 0].astype(np.float32)
+        parts.append(Detections(polygons_to_boxes(quads), scores, np.full(len(rows), label), quads))
     return _by_image(images, Detections.concat(parts)), names
 
 
-def _corners(boxes: Array) -> Array:
+def _corners(found: Detections) -> Array:
     """x1, y1, … x4, y4 (n, 8) to 4 decimals."""
-    return np.round(boxes_to_polygons(boxes).reshape(-1, 8), 4)
+    return np.round(found.corners.reshape(-1, 8), 4)
 
 
 def _numbers(path: PathLike, rows: Sequence[Sequence[str]], columns: Sequence[int], *, first: int) -> Array:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from legnet_cli.boxes import Array, boxes_to_polygons
+from legnet_cli.boxes import Array
 from legnet_cli.engine.eval.measure import EvalMetrics
 from legnet_cli.engine.eval.truth import EvalSet, Frame
 from legnet_cli.geo.raster import Scene
@@ -69,7 +69,7 @@ def worst_cases(truth: EvalSet, measured: EvalMetrics, bands: tuple[int, ...] | 
     if not any(frame.labels.path for frame in truth.frames):
         return []
     shown = measured.matched.predictions.scores >= measured.threshold
-    polygons = boxes_to_polygons(measured.matched.predictions.boxes)
+    polygons = measured.matched.predictions.outlines
     cases = []
     for subject in (*_misses(measured), *_false_alarms(measured, polygons)):
         picture = _picture(truth, subject, measured, polygons, shown, bands, stretch)

@@ -51,7 +51,8 @@ def select_classes(truth: EvalSet, found: ImagePredictions, classes: Sequence[st
     images = np.repeat(np.arange(len(found.images)), [len(part) for part in found.images])
     labels = _relabel(merged.labels, found.classes, classes)
     metres = truth.metres(boxes_to_polygons(merged.boxes), images)
-    return truths, Predictions(merged.boxes, merged.scores, labels, images, metres).take(labels >= 0)
+    selected = Predictions(merged.boxes, merged.scores, labels, images, metres, merged.quads)
+    return truths, selected.take(labels >= 0)
 
 
 def _relabel(labels: Labels, old: Sequence[str], new: Sequence[str]) -> Labels:

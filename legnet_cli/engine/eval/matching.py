@@ -1,6 +1,6 @@
 """Which predicted box belongs to which true object, over all images of a dataset at once.
 
-IoU is that of the predicted box and the outline of the object, exact. A prediction is matched with the object of its
+IoU is that of the outlines as drawn, of any four corners, exact. A prediction is matched with the object of its
 image and class of the highest IoU, matched before or not, as PASCAL VOC and DOTA's development kit do; that choice does
 not depend on the threshold, so one pass serves them all. Of equal IoU the object that comes first is taken.
 """
@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from legnet_cli.boxes import Array
+from legnet_cli.boxes import Array, boxes_to_polygons
 from legnet_cli.ops.iou import Rectangles, valid_boxes
-from legnet_cli.ops.quads import box_quad_iou, quad_areas
+from legnet_cli.ops.pairs import cross_pairs
+from legnet_cli.ops.quads import box_quad_iou, fill_boxes, quad_areas, quad_iou
 
 LOWEST_IOU = 0.5  # pairs below it never count, and are left out
 
@@ -51,25 +52,31 @@ class Truths:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predicted boxes of all images; for the attributes see :class:`Truths` and ``Detections``."""
+    """Predictions of all images; for the attributes see :class:`Truths` and ``Detections``."""
 
     boxes: Array
     scores: NDArray[np.float32]
     labels: Labels
     images: Labels
     metres: Array
+    quads: Array | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def take(self, index: NDArray[np.int64] | Mask) -> Predictions:
         """The predictions an index array or mask selects."""
-        return Predictions(
-            self.boxes[index], self.scores[index], self.labels[index], self.images[index], self.metres[index]
-        )
+        quads = None if self.quads is None else self.quads[index]
+        columns = self.boxes[index], self.scores[index], self.labels[index], self.images[index], self.metres[index]
+        return Predictions(*columns, quads)
+
+    @property
+    def outlines(self) -> Array:
+        """Corners (n, 4, 2)."""
+        return boxes_to_polygons(self.boxes) if self.quads is None else self.quads
 
     def ranked(self) -> Predictions:
-        """Class by class, best score first; equal scores by image, then by cx, cy, w, h and angle.
+        """Class by class, best score first; equal scores by image, then by cx, cy, w, h, angle and corners.
 
         The order, and so every metric, is the same however the predictions were stored.
         """
@@ -79,7 +86,8 @@ class Predictions:
         tied = np.append(same, False) | np.append(False, same)
         if tied.any():  # few, as a rule: the other keys are sorted for these alone
             rows = order[tied]
-            keys = (*self.boxes[rows].T[::-1], self.images[rows], *(key[rows] for key in main))
+            places = self.boxes if self.quads is None else np.hstack([self.boxes, self.quads.reshape(-1, 8)])
+            keys = (*places[rows].T[::-1], self.images[rows], *(key[rows] for key in main))
             order[tied] = rows[np.lexsort(keys)]
         return self.take(order)
 
@@ -101,7 +109,7 @@ def match(predictions: Predictions, truths: Truths, classes: int) -> Matches:
         classes: number of classes.
     """
     group1, group2 = predictions.images * classes + predictions.labels, truths.images * classes + truths.labels
-    one, two, iou = iou_pairs(predictions.boxes, truths.quads, group1, group2)
+    one, two, iou = iou_pairs(predictions.boxes, truths.quads, group1, group2, predictions.quads)
     order = np.lexsort((two, -iou, one))
     found, first = np.unique(one[order], return_index=True)
     best = order[first]
@@ -110,24 +118,54 @@ def match(predictions: Predictions, truths: Truths, classes: int) -> Matches:
     return result
 
 
-def iou_pairs(boxes: Array, quads: Array, group1: Labels, group2: Labels) -> tuple[Labels, Labels, Array]:
+def iou_pairs(
+    boxes: Array, quads: Array, group1: Labels, group2: Labels, outlines: Array | None = None
+) -> tuple[Labels, Labels, Array]:
     """All pairs of one group with an IoU of ``LOWEST_IOU`` or more: index of the box, of the quad, IoU (k,) each.
 
     A line through its centre halves a box. So a convex shape that has half of the box or more in it, as an IoU of 0.5
     needs, has the centre in it too: only boxes whose centre lies within the bounds of a quad come into question.
+    Where ``outlines`` (n, 4, 2) are no rectangles, they are compared in place of the boxes.
     """
     corners = torch.from_numpy(np.ascontiguousarray(quads, np.float64))
-    quad_area, box_area = quad_areas(corners).numpy(), boxes[:, 2] * boxes[:, 3]
+    areas = boxes[:, 2] * boxes[:, 3], quad_areas(corners).numpy()
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    for i, j in _centres_within(boxes, quads, group1, group2):
-        alike = np.minimum(box_area[i], quad_area[j]) >= (LOWEST_IOU - 1e-9) * np.maximum(box_area[i], quad_area[j])
-        i, j = i[alike], j[alike]
-        pairs = Rectangles.of(torch.from_numpy(boxes[i])), corners[torch.from_numpy(j)]
-        iou = box_quad_iou(*pairs, torch.from_numpy(quad_area[j])).numpy()
+
+    def keep(i: Labels, j: Labels, iou: Array) -> None:
         hit = iou >= LOWEST_IOU
         parts.append((i[hit], j[hit], iou[hit]))
+
+    free = np.zeros(len(boxes), np.bool_) if outlines is None else ~fill_boxes(boxes, outlines)
+    for i, j in _centres_within(np.where(free[:, None], np.nan, boxes), quads, group1, group2):
+        i, j = _alike(i, j, *areas)
+        pairs = Rectangles.of(torch.from_numpy(boxes[i])), corners[torch.from_numpy(j)]
+        keep(i, j, box_quad_iou(*pairs, torch.from_numpy(areas[1][j])).numpy())
+    if outlines is not None and free.any():
+        own = quad_areas(torch.from_numpy(np.ascontiguousarray(outlines))).numpy()
+        for i, j in _bounds_meet(outlines, np.flatnonzero(free), quads, group1, group2):
+            i, j = _alike(i, j, own, areas[1])
+            keep(i, j, quad_iou(outlines[i], quads[j]))
     one, two, iou = (np.concatenate(column) for column in zip(*parts, strict=True))
     return one, two, iou
+
+
+def _alike(i: Labels, j: Labels, one: Array, two: Array) -> tuple[Labels, Labels]:
+    """Of pairs i, j those whose areas, of ``one`` and ``two``, allow for the lowest IoU."""
+    alike = np.minimum(one[i], two[j]) >= (LOWEST_IOU - 1e-9) * np.maximum(one[i], two[j])
+    return i[alike], j[alike]
+
+
+def _bounds_meet(
+    outlines: Array, rows: Labels, quads: Array, group1: Labels, group2: Labels
+) -> Iterator[tuple[Labels, Labels]]:
+    """Chunks (k,), (k,) of some ``rows`` of the outlines and quads of one group whose bounds meet."""
+    if len(quads) == 0:
+        return
+    names, dense = np.unique(np.concatenate([group1[rows], group2]), return_inverse=True)
+    one, two = (torch.from_numpy(np.hstack([some.min(1), some.max(1)])) for some in (outlines[rows], quads))
+    group = torch.from_numpy(dense)
+    for i, j in cross_pairs(one, two, group[: len(rows)], group[len(rows) :], len(names)):
+        yield rows[i.numpy()], j.numpy()
 
 
 def _centres_within(boxes: Array, quads: Array, group1: Labels, group2: Labels) -> Iterator[tuple[Labels, Labels]]:
@@ -166,7 +204,8 @@ def confusion(predictions: Predictions, truths: Truths, score: float, classes: i
     """
     chosen = np.flatnonzero(predictions.scores >= score)
     predictions = predictions.take(chosen)
-    one, two, iou = iou_pairs(predictions.boxes, truths.quads, predictions.images, truths.images)
+    groups = predictions.images, truths.images
+    one, two, iou = iou_pairs(predictions.boxes, truths.quads, *groups, predictions.quads)
     one, two, iou = one[iou > LOWEST_IOU], two[iou > LOWEST_IOU], iou[iou > LOWEST_IOU]
     order = np.lexsort((two, one, -predictions.scores[one].astype(np.float64), truths.ignored[two], -iou))
     partner, taken = np.full(len(predictions), -1), np.zeros(len(truths), bool)

@@ -20,13 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from legnet_cli.boxes import Array, Detections, polygons_to_boxes
+from legnet_cli.boxes import Array, Detections, boxes_to_polygons, polygons_to_boxes
+from legnet_cli.data.checks import self_crossing
 from legnet_cli.data.tables import ImageDetections, read_csv, read_task1
 from legnet_cli.engine.eval.truth import EvalSet
 from legnet_cli.engine.predict import merge_tiles
 from legnet_cli.errors import ConfigError, DataError, GeoError
 from legnet_cli.geo.georef import Georef, read_georef
 from legnet_cli.geo.polygons import PolygonTable, read_polygons, to_pixels
+from legnet_cli.ops.quads import fill_boxes
 from legnet_cli.tiles import TileName
 
 VECTOR_SUFFIXES = (".geojson", ".gpkg", ".fgb", ".shp")
@@ -114,10 +116,18 @@ def _by_image(path: Path, rows: Sequence[ImageDetections], classes: Sequence[str
     parts: list[list[tuple[TileName, Detections]]] = [[] for _ in truth.names]
     for row in rows:
         image, tile = _find(path, row.image, truth)
-        found = row.detections
-        boxes = tile.boxes_to_image(found.boxes)
-        parts[image].append((tile, Detections(boxes, found.scores, found.labels)))
+        parts[image].append((tile, _placed(tile, row.detections)))
     return ImagePredictions(tuple(merge_named(part) for part in parts), tuple(classes))
+
+
+def _placed(tile: TileName, found: Detections) -> Detections:
+    """``found`` in pixels of the image; quads whose sides cross become their boxes, as those of objects do."""
+    boxes, quads = tile.boxes_to_image(found.boxes), found.quads
+    if quads is not None:
+        quads = tile.points_to_image(quads)
+        quads = np.where(self_crossing(quads)[:, None, None], boxes_to_polygons(boxes), quads)
+        quads = None if fill_boxes(boxes, quads).all() else quads
+    return Detections(boxes, found.scores, found.labels, quads)
 
 
 def _find(path: Path, name: str, truth: EvalSet) -> tuple[int, TileName]:
@@ -156,8 +166,8 @@ def _read_layer(path: Path, truth: EvalSet) -> ImagePredictions:
     parts: list[list[tuple[TileName, Detections]]] = [[] for _ in truth.names]
     for (image, tile, georef), index in rows:
         points = [_pixels(path, table, row, georef) for row in index]
-        found = Detections(tile.boxes_to_image(_boxes(points)), scores[index], labels[index])
-        parts[image].append((tile, found))
+        boxes, quads = _shapes(points)
+        parts[image].append((tile, _placed(tile, Detections(boxes, scores[index], labels[index], quads))))
     return ImagePredictions(tuple(merge_named(part) for part in parts), tuple(classes))
 
 
@@ -202,14 +212,17 @@ def _pixels(path: Path, table: PolygonTable, row: int, georef: Georef | None) ->
     return points
 
 
-def _boxes(polygons: Sequence[Array]) -> Array:
-    """Smallest boxes (n, 5) of polygons of any number of corners."""
+def _shapes(polygons: Sequence[Array]) -> tuple[Array, Array]:
+    """Smallest boxes (n, 5) of polygons, and quads (n, 4, 2): four corners as they are, of other polygons the boxes."""
     boxes = np.zeros((len(polygons), 5))
     sizes = np.array([len(points) for points in polygons])
     for size in np.unique(sizes).tolist():
         index = np.flatnonzero(sizes == size).tolist()
         boxes[index] = polygons_to_boxes(np.stack([polygons[i] for i in index]))
-    return boxes
+    quads = boxes_to_polygons(boxes)
+    for i in np.flatnonzero(sizes == 4).tolist():
+        quads[i] = polygons[i]
+    return boxes, quads
 
 
 def _column(path: Path, table: PolygonTable, name: str) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,8 @@ def _plan(config: EvalConfig, detector: Detector) -> SearchPlan:
 
 def _measure(truth: EvalSet, found: ImagePredictions, classes: Sequence[str], config: EvalConfig) -> EvalMetrics:
     truths, predictions = select_classes(truth, found, classes)
+    if config.count_difficult:  # mmrotate compares boxes
+        predictions = replace(predictions, quads=None)
     if truths.ignored.all():
         raise DataError(f"{truth.source}: has no object of {', '.join(classes)} that counts: choose other --classes")
     return compute_metrics(

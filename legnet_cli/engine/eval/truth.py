@@ -157,7 +157,7 @@ def _assemble(dataset: Dataset, source: Source) -> EvalSet:
     counts = [len(frame.labels) for frame in frames]
     difficult = np.concatenate([frame.labels.difficult for frame in frames])
     truths = Truths(
-        np.concatenate([quads for quads, _ in objects]),
+        _outlines(np.concatenate([quads for quads, _ in objects]), source),
         np.concatenate([labels for _, labels in objects]),
         np.repeat([frame.image for frame in frames], counts).astype(np.int64),
         difficult > 0,
@@ -171,8 +171,7 @@ def _assemble(dataset: Dataset, source: Source) -> EvalSet:
 
 def _objects(frame: Frame, classes: Sequence[str]) -> tuple[Array, NDArray[np.int64]]:
     """Corners (n, 4, 2) in pixels of the image, and labels, of the objects in a frame."""
-    tile = frame.tile
-    return (frame.labels.quads + np.array([tile.col, tile.row])) / tile.zoom, labels_of(frame.labels, classes)
+    return frame.tile.points_to_image(frame.labels.quads), labels_of(frame.labels, classes)
 
 
 def _gsd(frame: Frame) -> Array:
@@ -192,7 +191,7 @@ def _once(truths: Truths, frame: NDArray[np.int64], difficult: NDArray[np.int64]
     """Which objects (n,) to keep so that each is there once, though neighbouring tiles share it."""
     boxes = polygons_to_boxes(truths.quads)
     group = truths.images * classes + truths.labels
-    one, two, iou = iou_pairs(boxes, truths.quads, group, group)
+    one, two, iou = iou_pairs(boxes, truths.quads, group, group, truths.quads)
     rank = np.empty(len(truths), np.int64)
     rank[np.lexsort((np.arange(len(truths)), -boxes[:, 2] * boxes[:, 3], difficult))] = np.arange(len(truths))
     same = (iou > SAME) & (frame[one] != frame[two]) & (rank[one] < rank[two])
@@ -208,17 +207,19 @@ def _take(truths: Truths, keep: NDArray[np.bool_]) -> Truths:
     return Truths(*(getattr(truths, name)[keep] for name in Truths.__dataclass_fields__))
 
 
+def _outlines(quads: Array, source: Source) -> Array:
+    """The outlines (n, 4, 2) that the rules ask for: boxes for mmrotate, and where sides of the quads cross."""
+    as_box = source.count_difficult | self_crossing(quads)
+    return np.where(as_box[:, None, None], boxes_to_polygons(polygons_to_boxes(quads)), quads)
+
+
 def _finish(found: EvalSet, source: Source) -> EvalSet:
-    """Objects with the outline that the rules ask for, their length on the ground, and what is ignored."""
+    """Objects with their length on the ground, and those ignored that the rules ignore."""
     truths = found.truths
     boxes = boxes_to_polygons(polygons_to_boxes(truths.quads))
-    as_box = np.full(len(truths), True) if source.count_difficult else self_crossing(truths.quads)
-    quads = np.where(as_box[:, None, None], boxes, truths.quads)
     ignored = truths.ignored & (not source.count_difficult)
     return replace(
-        found,
-        truths=replace(truths, quads=quads, ignored=ignored, metres=found.metres(boxes, truths.images)),
-        _by_name={},
+        found, truths=replace(truths, ignored=ignored, metres=found.metres(boxes, truths.images)), _by_name={}
     )
 
 
@@ -245,6 +246,6 @@ def _load_layer(source: Source) -> EvalSet:
         if level is None:
             raise DataError(f"{source.data}: feature {table.ids[i]}: 'difficult' is {value!r}: give a whole number")
         ignored[i] = level > 0
-    truths = Truths(np.concatenate(quads), labels, np.zeros(n, np.int64), ignored, np.zeros(n))
+    truths = Truths(_outlines(np.concatenate(quads), source), labels, np.zeros(n, np.int64), ignored, np.zeros(n))
     found = EvalSet(source.data, (source.data.stem,), (), tuple(classes), truths, np.full((1, 2), np.nan), plane)
     return _finish(found, source)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from legnet_cli.boxes import Array, Detections, boxes_to_polygons
+from legnet_cli.boxes import Array, Detections
 from legnet_cli.ops.iou import candidate_pairs, rotated_iou
+from legnet_cli.ops.quads import quad_areas, quad_iou
 from legnet_cli.tiles import Tile
 
 SAME_IOU = 0.1  # of two boxes that are one object: the DOTA development kit's
@@ -25,10 +26,10 @@ def merge_tiles(
 ) -> Detections:
     """Detections of a scene from those of its tiles, best score first.
 
-    Two boxes of one class from different tiles are the same object if their rotated IoU is above ``SAME_IOU``, or if
-    one of them was cut by its tile's border and lies mostly inside the other. The uncut box stays; of two uncut
-    boxes the higher score, of two cut ones the larger. Boxes of the same tile never remove each other, for the
-    detector has already chosen among them. The order of ``found`` does not matter.
+    Two boxes of one class from different tiles are the same object if the IoU of their outlines is above
+    ``SAME_IOU``, or if one of them was cut by its tile's border and lies mostly inside the other. The uncut box stays;
+    of two uncut boxes the higher score, of two cut ones the larger. Boxes of the same tile never remove each other,
+    for the detector has already chosen among them. The order of ``found`` does not matter.
 
     Args:
         found: boxes in scene pixels.
@@ -40,8 +41,8 @@ def merge_tiles(
     found, tile_of = found[order], tile_of[order]
     if len(np.unique(tile_of)) < 2:
         return found
-    area = found.boxes[:, 2] * found.boxes[:, 3]
-    low, high = _bounds(found.boxes)
+    area = _areas(found)
+    low, high = _bounds(found)
     cut = _cut_by_tile(found.boxes, low, high, tile_of, tiles, shape)
     # rank 0 is taken first: uncut boxes by score, then cut boxes by size
     rank = np.empty(len(found), np.int64)
@@ -54,6 +55,12 @@ def merge_tiles(
         if keep[first[pair]]:
             keep[second[pair]] = False
     return found[keep]
+
+
+def _areas(found: Detections) -> NDArray[np.float64]:
+    if found.quads is None:
+        return np.asarray(found.boxes[:, 2] * found.boxes[:, 3])
+    return quad_areas(torch.from_numpy(found.quads)).numpy()
 
 
 def _cut_by_tile(
@@ -71,12 +78,12 @@ def _cut_by_tile(
     return np.asarray((near_start | near_stop).any(1))
 
 
-def _bounds(boxes: Array) -> tuple[Array, Array]:
-    """Least and greatest x, y (n, 2) of boxes; some at a time, for their corners take much more memory."""
-    low, high = np.empty((2, len(boxes), 2))
-    for start in range(0, len(boxes), _CHUNK):
+def _bounds(found: Detections) -> tuple[Array, Array]:
+    """Least and greatest x, y (n, 2) of outlines; some at a time, for corners take much more memory."""
+    low, high = np.empty((2, len(found), 2))
+    for start in range(0, len(found), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        corners = boxes_to_polygons(boxes[rows])
+        corners = found[rows].corners
         low[rows], high[rows] = corners.min(1), corners.max(1)
     return low, high
 
@@ -98,14 +105,17 @@ def _removals(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Of ``pairs``, those that are one object: the box to keep, of lower rank, and the one it removes."""
     boxes = torch.from_numpy(found.boxes)
-    area = found.boxes[:, 2] * found.boxes[:, 3]
+    area = _areas(found)
     winners, losers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for one, two in pairs:
         related = (found.labels[one] == found.labels[two]) & (tile_of[one] != tile_of[two])
         one, two = one[related], two[related]
         swap = rank[one] > rank[two]
         first, second = np.where(swap, two, one), np.where(swap, one, two)
-        ious = rotated_iou(boxes[first], boxes[second], aligned=True).numpy()
+        if found.quads is None:
+            ious = rotated_iou(boxes[first], boxes[second], aligned=True).numpy()
+        else:
+            ious = quad_iou(found.quads[first], found.quads[second])
         smaller = np.minimum(area[first], area[second]).clip(1e-12)
         inside = ious * (area[first] + area[second]) / (1 + ious) / smaller
         part = cut[second] & (area[second] <= area[first]) & (inside > SAME_OBJECT)
