@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, boxes_to_polygons, polygons_to_boxes
-from legnet_cli.data.labels import SUBPIXEL, ImageLabels, Problem, Scalar, Size, unknown_class
+from legnet_cli.data.labels import SUBPIXEL, ImageLabels, Problem, Scalar, Size, names_region, unknown_class
 
 LARGEST = 1 << 31  # beyond it nothing can be meant: no coordinate in pixels, no side of an image, no difficulty
 
@@ -52,7 +52,7 @@ class LabelBuilder:
         attributes: Mapping[str, object] | None = None,
     ) -> None:
         """Add an object of 8 ``coordinates`` x1, y1 … x4, y4 in pixels; note a fault if it cannot be one."""
-        name = code if self.names is None else self.names.get(code)
+        name = code if self.names is None else self.names.get(code, code if names_region(code) else None)
         level = difficulty(difficult)
         if len(coordinates) != 8:
             self.bad(place, f"{len(coordinates) / 2:g} points where an oriented box has 4")

@@ -17,7 +17,7 @@ import numpy as np
 
 from legnet_cli.boxes import Array, turned_rectangle
 from legnet_cli.data.builder import LARGEST, LabelBuilder, is_text, rotation, short
-from legnet_cli.data.labels import SUBPIXEL, ImageLabels, Problem, Size
+from legnet_cli.data.labels import IGNORED, SUBPIXEL, ImageLabels, Problem, Size
 from legnet_cli.data.masks import mask_points
 from legnet_cli.errors import DataError, reading
 from legnet_cli.untrusted import MOST_JSON, parse_json, read_bytes
@@ -193,7 +193,7 @@ def render(images: Sequence[ImageLabels], classes: Sequence[str]) -> str:
         for i, name in enumerate(image.names):
             annotation: dict[str, Any] = {"id": len(annotations) + 1, "image_id": image_id}
             annotation |= {"category_id": category[name], "segmentation": [image.quads[i].ravel().tolist()]}
-            annotation |= {"area": areas[i], "bbox": bounds[i].tolist(), "iscrowd": 0}
+            annotation |= {"area": areas[i], "bbox": bounds[i].tolist(), "iscrowd": int(name == IGNORED)}
             annotation |= {"difficult": int(image.difficult[i])}
             annotation |= {"attributes": dict(image.attributes[i])} if image.attributes[i] else {}
             annotations.append(annotation)

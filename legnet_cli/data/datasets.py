@@ -7,6 +7,7 @@ from pathlib import Path
 
 from legnet_cli.data.builder import is_text
 from legnet_cli.data.checks import check_labels
+from legnet_cli.data.classes import ALL, ClassChoice
 from legnet_cli.data.detect import Part, find_parts
 from legnet_cli.data.labels import Dataset, ImageLabels, LabelError, Problem
 from legnet_cli.data.parts import load_parts, split_rank, summary
@@ -22,6 +23,8 @@ def load_dataset(
     class_field: str | None = None,
     skip_bad: bool = False,
     sizes: bool = False,
+    choice: ClassChoice = ALL,
+    complete: bool = True,
 ) -> Dataset:
     """Read the dataset at ``root`` with its splits; what looks like a mistake is in its ``problems``.
 
@@ -32,11 +35,13 @@ def load_dataset(
         class_field: column of the classes in a GeoPackage or GeoJSON file.
         skip_bad: leave out objects and files that cannot be used, and list them in ``problems``.
         sizes: read the size of every image from its file.
+        choice: which classes to keep, and under which names.
+        complete: whether ``choice`` may name only classes that the dataset has.
 
     Raises:
         LabelError: some labels cannot be used, and ``skip_bad`` is false.
         DataError: there is no dataset, or not one alone.
-        ConfigError: unknown ``format``.
+        ConfigError: unknown ``format``, or ``choice`` names a class that the dataset lacks.
     """
     found, parts = find_parts(Path(root), format, labels)
     if found in ("gpkg", "geojson"):
@@ -49,7 +54,8 @@ def load_dataset(
         raise LabelError(bad)
     if not dataset.images:
         raise DataError(f"{root}: no image is left in this dataset: check its labels")
-    return replace(dataset, problems=(*dataset.problems, *check_labels(dataset.images)))
+    dataset = replace(dataset, problems=(*dataset.problems, *check_labels(dataset.images)))
+    return choice.apply(dataset, complete=complete)
 
 
 def _writable(dataset: Dataset) -> Dataset:

@@ -34,7 +34,7 @@ def read_class_list(root: Path) -> dict[str, str] | None:
 
 def class_list(dataset: Dataset) -> dict[str, str]:
     """``classes.txt``, which keeps the order of the classes, those without objects, and the spaces in names."""
-    return {CLASS_LIST: "".join(f"{name}\n" for name in dataset.classes)}
+    return {CLASS_LIST: "".join(f"{name}\n" for name in dataset.written)}
 
 
 def read_text(path: Path, most: int = MOST_LABELS) -> str:

@@ -18,10 +18,18 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import Array, polygons_to_boxes
 from legnet_cli.errors import DataError
 
+_ALIKE = 0.75  # likeness of a misspelling to what was meant: "shp" has 0.86 to "ship", "small" vehicles 0.67 to "large"
+_SWAPPED = 0.9  # likeness of words of the same letters: "sihp"
+_APART = 0.1  # by which the nearest name must be nearer than the next
+
 Scalar = str | int | float | bool
 Size = tuple[int, int]  # width, height in pixels
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".jp2", ".webp")
+IGNORED = "ignored"  # the name of regions in which nothing counts: what is found there is neither right nor wrong
+# plain names under which data sets keep such regions: HIT-UAV and KITTI "DontCare", SODA-A "ignore",
+# VisDrone "ignored regions"
+_REGIONS = {"ignored", "ignore", "dontcare", "ignoreregion", "ignoredregion", "ignoreregions", "ignoredregions"}
 SUBPIXEL = 6  # decimals of a pixel that scaled coordinates are rounded to: whole pixels come back whole
 
 
@@ -152,19 +160,25 @@ class Dataset:
             raise DataError(f"split {name!r} is not in this dataset: choose from {known}")
         return replace(self, images=tuple(image for image in self.images if image.split == name))
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """``classes``, and the name of ignored regions if there are some: what a label file can name."""
+        regions = any(IGNORED in image.names for image in self.images)
+        return (*self.classes, IGNORED) if regions else self.classes
+
     def counts(self) -> dict[str, int]:
-        """Objects of each class, in the order of ``classes``."""
+        """Objects of each class in the order of ``classes``, then ignored regions if there are some."""
         found = Counter(name for image in self.images for name in image.names)
-        return {name: found[name] for name in self.classes}
+        return {name: found[name] for name in self.written}
 
 
 def labels_of(image: ImageLabels, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Class index (n,) of each object of ``image``.
+    """Class index (n,) of each object of ``image``; -1 for an ignored region.
 
     Raises:
         DataError: an object's class is not in ``classes``; the message names the nearest one.
     """
-    index = {name: i for i, name in enumerate(classes)}
+    index = {IGNORED: -1, **{name: i for i, name in enumerate(classes)}}
     for i, name in enumerate(image.names):
         if name not in index:
             raise DataError(f"{image.place(i)}: {unknown_class(name, classes)}")
@@ -172,12 +186,39 @@ def labels_of(image: ImageLabels, classes: Sequence[str]) -> NDArray[np.int64]:
 
 
 def unknown_class(name: str, known: Iterable[str]) -> str:
-    """A message about ``name`` that is not one of the ``known`` classes, with the nearest of them."""
-    by_form = {plain_name(other): other for other in known}
-    near = difflib.get_close_matches(plain_name(name), by_form, 1, 0.6)
-    if near and not name.isdigit():
-        return f"unknown class {name!r}: did you mean {by_form[near[0]]!r}?"
-    return f"unknown class {name!r}: known are {', '.join(by_form.values()) or 'none'}"
+    """A message about ``name`` that is not one of the ``known`` classes, with the one that must be meant."""
+    listed = list(known)
+    near = nearest_class(name, listed)
+    if near is not None:
+        return f"unknown class {name!r}: did you mean {near!r}?"
+    return f"unknown class {name!r}: known are {', '.join(listed) or 'none'}"
+
+
+def nearest_class(name: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that ``name`` is a misspelling of; None where that is not sure.
+
+    Names that differ in their digits (A220, A320) are never taken for each other, nor is one of two that fit as well.
+    """
+    plain = plain_name(name)
+    ranked = sorted(((_likeness(plain, plain_name(other)), other) for other in known), reverse=True)
+    best, nearest = ranked[0] if ranked else (0.0, "")
+    second = ranked[1][0] if len(ranked) > 1 else 0.0
+    sure = second < best if best == 1 else best - second >= _APART
+    return nearest if best >= _ALIKE and sure else None
+
+
+def _likeness(first: str, second: str) -> float:
+    """How alike two plain names are, from 0 to 1."""
+    digits = ["".join(letter for letter in text if letter.isdigit()) for text in (first, second)]
+    if digits[0] != digits[1]:
+        return 0.0
+    ratio = difflib.SequenceMatcher(None, first, second).ratio()
+    return max(ratio, _SWAPPED) if sorted(first) == sorted(second) else ratio
+
+
+def names_region(name: str) -> bool:
+    """Whether data sets call ignored regions by ``name``."""
+    return plain_name(name) in _REGIONS
 
 
 def plain_name(name: str) -> str:

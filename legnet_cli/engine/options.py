@@ -52,6 +52,21 @@ def classes(help: str = "Class names to keep: ship,plane.", unset: str = "all") 
     return option((), help, unset=unset, complete="classes")
 
 
+def rename() -> Any:
+    """New names of classes."""
+    return option((), "Rename a class of the labels, old=new; repeatable, and merges classes.", commas=False)
+
+
+def ignore_others() -> Any:
+    """What becomes of other classes."""
+    return option(False, "With --classes: objects of other classes are ignored regions, not background.")
+
+
+def ignores_all(classes: tuple[str, ...], ignore_others: bool) -> tuple[object, str]:
+    """The fault of :func:`ignore_others` without :func:`classes`."""
+    return ignore_others and not classes, "--ignore-others needs the classes that are left: name them with --classes"
+
+
 def batch() -> Any:
     """Tiles at once."""
     return option(None, "Batch size.", unset="by device", least=1)

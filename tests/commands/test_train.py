@@ -73,7 +73,7 @@ def test_dry_run_shows_recipe_data_and_cost(tiles, tmp_path):
     [
         (("--epochs", "0"), 2, "--epochs 0"),
         (("--set", "lrr=1"), 2, "there is no lrr"),
-        (("--classes", "ship"), 3, "is not in --classes"),
+        (("--classes", "ship"), 3, "no object of ship"),
     ],
 )
 def test_errors_are_one_line(tiles, tmp_path, more, code, words):

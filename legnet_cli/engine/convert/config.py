@@ -22,8 +22,15 @@ class ConvertConfig(Settings):
     to_format: LabelFormat | None = option(None, "Format to write.", "--to", unset="by suffix")
     labels: str | None = options.labels()
     class_field: str | None = options.class_field()
+    classes: tuple[str, ...] = options.classes()
+    rename: tuple[str, ...] = options.rename()
+    ignore_others: bool = options.ignore_others()
     images: Literal["link", "copy", "none"] = option(
         "link", "What happens to the images: hard links (copies across disks), copies, or nothing."
     )
     skip_bad: bool = options.skip_bad()
     overwrite: bool = options.overwrite()
+
+    def faults(self) -> list[tuple[object, str]]:
+        """See :class:`Settings`."""
+        return [options.ignores_all(self.classes, self.ignore_others)]

@@ -17,9 +17,10 @@ import numpy as np
 
 from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.data import coco
+from legnet_cli.data.classes import ClassChoice, without_regions
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.format import Format
-from legnet_cli.data.labels import Dataset, ImageLabels, Problem
+from legnet_cli.data.labels import IGNORED, Dataset, ImageLabels, Problem
 from legnet_cli.data.sniff import FORMAT_NAMES, FORMATS, VECTOR_SUFFIXES
 from legnet_cli.data.vector_labels import write_polygons
 from legnet_cli.engine.convert.config import ConvertConfig
@@ -72,7 +73,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
     """Read the dataset at ``config.src`` and write it in another format; ``config.dst`` appears whole or not at all.
 
     Raises:
-        ConfigError: a format is unknown, or ``dst`` exists.
+        ConfigError: a format or class is unknown, or ``dst`` exists.
         LabelError: some labels cannot be used, and ``skip_bad`` is false.
         DataError: there is no dataset, or the output cannot be written.
     """
@@ -85,9 +86,12 @@ def convert(config: ConvertConfig) -> ConvertResult:
         class_field=config.class_field,
         skip_bad=config.skip_bad,
         sizes=True,
+        choice=ClassChoice(config.classes, config.rename, config.ignore_others),
     )
     warnings = [problem for problem in dataset.problems if not problem.left_out]
     warnings += _losses(dataset, target, config.dst)
+    if target == "yolo-obb":
+        dataset = without_regions(dataset)
     splits = {name: dataset.split(name).images for name in dataset.splits()}
     result = ConvertResult(
         dst=config.dst,
@@ -137,7 +141,7 @@ def _check_places(config: ConvertConfig, target: str) -> None:
 
 
 def _write_folders(out: Path, dataset: Dataset, fmt: Format, images: str) -> None:
-    codes = fmt.codes(dataset.classes)
+    codes = fmt.codes(dataset.written)
     taken: set[tuple[Path, str]] = set()
     for name in dataset.splits():
         members = dataset.split(name).images
@@ -170,7 +174,7 @@ def _write_coco(out: Path, dataset: Dataset, images: str) -> None:
     for name in dataset.splits():
         members = dataset.split(name).images
         file = out / "annotations" / f"{'_'.join(filter(None, ('instances', name)))}.json"
-        file.write_text(coco.render(members, dataset.classes), encoding="utf-8", newline="\n")
+        file.write_text(coco.render(members, dataset.written), encoding="utf-8", newline="\n")
         for image in members:
             _place_image(image, out / (name or "images"), images)
 
@@ -205,6 +209,9 @@ def _losses(dataset: Dataset, target: str, dst: Path) -> list[Problem]:
     difficult = sum(int((image.difficult != 0).sum()) for image in dataset.images)
     if target == "yolo-obb" and difficult:
         lost.append(f"the difficulty of {counted(difficult, 'object')}")
+    regions = dataset.counts().get(IGNORED, 0)
+    if target == "yolo-obb" and regions:
+        lost.append(counted(regions, "ignored region"))
     if target in ("dota", "yolo-obb") and any(map(any, (image.attributes for image in dataset.images))):
         keys = sorted({key for image in dataset.images for attributes in image.attributes for key in attributes})
         lost.append(f"the attributes {', '.join(keys)}")

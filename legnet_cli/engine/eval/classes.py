@@ -22,9 +22,13 @@ def choose_classes(
 
     Raises:
         DataError: predictions of a class that the labels do not know, or labels that the model does not.
-        ConfigError: a wanted class that neither knows.
+        ConfigError: a wanted or renamed class that neither knows.
     """
+    found = [truth.renamed.get(name, name) for name in found]
     both = tuple(dict.fromkeys([*found, *truth.classes] if model else [*truth.classes, *found]))
+    for old, new in truth.renamed.items():
+        if new not in both:
+            raise ConfigError(f"--rename: {unknown_class(old, both)}")
     for name in wanted:
         if name not in both:
             raise ConfigError(f"--classes: {unknown_class(name, both)}")
@@ -42,14 +46,19 @@ def choose_classes(
 
 
 def select_classes(truth: EvalSet, found: ImagePredictions, classes: Sequence[str]) -> tuple[Truths, Predictions]:
-    """Objects and predictions of ``classes`` alone, their labels counted in these."""
+    """Objects and predictions of ``classes`` alone, their labels counted in these.
+
+    An ignored region is an ignored object of each class.
+    """
     old = truth.truths
     labels = _relabel(old.labels, truth.classes, classes)
-    keep = labels >= 0
-    truths = Truths(old.quads[keep], labels[keep], old.images[keep], old.ignored[keep], old.metres[keep])
+    region = np.flatnonzero(old.labels == len(truth.classes))
+    keep = np.concatenate([np.flatnonzero(labels >= 0), np.repeat(region, len(classes))])
+    labels = np.concatenate([labels[labels >= 0], np.tile(np.arange(len(classes)), len(region))])
+    truths = Truths(old.quads[keep], labels, old.images[keep], old.ignored[keep], old.metres[keep])
     merged = Detections.concat(list(found.images))
     images = np.repeat(np.arange(len(found.images)), [len(part) for part in found.images])
-    labels = _relabel(merged.labels, found.classes, classes)
+    labels = _relabel(merged.labels, [truth.renamed.get(name, name) for name in found.classes], classes)
     metres = truth.metres(boxes_to_polygons(merged.boxes), images)
     selected = Predictions(merged.boxes, merged.scores, labels, images, metres, merged.quads)
     return truths, selected.take(labels >= 0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from legnet_cli.engine import options
-from legnet_cli.engine.options import Engine, Precision
+from legnet_cli.engine.options import Engine, LabelFormat, Precision
 from legnet_cli.settings import Settings, documented, option, required
 
 
@@ -24,7 +24,10 @@ class EvalConfig(Settings):
     split: str | None = options.split("val, or the only one")
     labels: str | None = options.labels()
     class_field: str | None = options.class_field()
+    from_format: LabelFormat | None = options.from_format()
     classes: tuple[str, ...] = options.classes("Class names to measure: ship,plane.")
+    rename: tuple[str, ...] = options.rename()
+    ignore_others: bool = options.ignore_others()
     count_difficult: bool = option(False, "mmrotate's rules, not DOTA's: difficult objects count, objects are boxes.")
     submission: Path | None = option(None, ".zip of the predictions for DOTA's server.")
     robustness: bool = option(False, "Measure on corrupted images too.")
@@ -45,6 +48,7 @@ class EvalConfig(Settings):
     def faults(self) -> list[tuple[object, str]]:
         """See :class:`Settings`."""
         return [
+            options.ignores_all(self.classes, self.ignore_others),
             (self.data is None, "no data given: name a labelled data set with --data, or reports with --compare"),
             ((self.weights is None) == (self.predictions is None), "give either --weights or --predictions"),
             (self.robustness and self.weights is None, "--robustness searches corrupted images: give --weights"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.labels import listing
 from legnet_cli.data.tables import check_task1
 from legnet_cli.detectors.devices import choose_device
@@ -83,7 +84,16 @@ def evaluate(
         check_engine(config.engine, config.weights, precision=config.precision, compile=False, device=place)
     assert config.data is not None  # its settings refuse that
     truth = load_truth(
-        Source(config.data, config.split, config.labels, config.class_field, config.skip_bad, config.count_difficult)
+        Source(
+            config.data,
+            config.split,
+            config.labels,
+            config.class_field,
+            config.skip_bad,
+            config.count_difficult,
+            config.from_format,
+            ClassChoice(config.classes, config.rename, config.ignore_others),
+        )
     )
     for line in listing(truth.problems, _SHOWN):
         logger.warning("%s", line)

@@ -7,7 +7,7 @@ class that came from different tiles with an IoU over ``SAME`` are one: the leas
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import Array, boxes_to_polygons, polygons_to_boxes
 from legnet_cli.data.builder import difficulty
 from legnet_cli.data.checks import self_crossing
+from legnet_cli.data.classes import ALL, ClassChoice
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.detect import find_parts
-from legnet_cli.data.labels import Dataset, ImageLabels, Problem, labels_of, strip_image_suffix
+from legnet_cli.data.labels import IGNORED, Dataset, ImageLabels, Problem, labels_of, strip_image_suffix
 from legnet_cli.data.sniff import VECTOR_SUFFIXES
 from legnet_cli.data.vector_labels import class_names
 from legnet_cli.engine.eval.matching import Truths, iou_pairs
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.geo.georef import Georef, read_georef
 from legnet_cli.geo.plane import map_plane
-from legnet_cli.geo.polygons import read_polygons, to_pixels
+from legnet_cli.geo.polygons import PolygonTable, read_polygons, to_pixels
 from legnet_cli.tiles import TileName, parse_tile_name
 
 SAME = 0.6  # IoU over which two objects of different tiles are one
@@ -52,10 +53,11 @@ class EvalSet:
         names: of the images, sorted.
         frames: image files in the order of ``names``; none for vector layers without images.
         classes: names of the labels.
-        truths: the objects.
+        truths: the objects, and ignored regions with the label ``len(classes)``.
         gsd: (images, 2) metres per pixel along columns and rows; NaN where unknown.
         plane: the map that vector layers without images are compared in.
         problems: what was left out of the labels or looks like a mistake.
+        renamed: new names of classes by old ones, for predictions too.
     """
 
     source: Path
@@ -66,6 +68,7 @@ class EvalSet:
     gsd: Array
     plane: Georef | None = None
     problems: tuple[Problem, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
     _by_name: dict[str, int | None] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -102,6 +105,7 @@ class Source:
         split: its part; val where there is one, else the only one, when None.
         labels, class_field, skip_bad: see ``load_dataset``.
         count_difficult: count difficult objects, and take objects as their smallest boxes, as mmrotate does.
+        format, choice: see ``load_dataset``; ``choice`` may name classes that the labels lack.
     """
 
     data: Path
@@ -110,6 +114,8 @@ class Source:
     class_field: str | None = None
     skip_bad: bool = False
     count_difficult: bool = False
+    format: str | None = None
+    choice: ClassChoice = ALL
 
 
 def load_truth(source: Source) -> EvalSet:
@@ -123,7 +129,15 @@ def load_truth(source: Source) -> EvalSet:
         _, parts = find_parts(source.data)
         if not any(part.images for part in parts):
             return _checked(_load_layer(source))
-    dataset = load_dataset(source.data, labels=source.labels, class_field=source.class_field, skip_bad=source.skip_bad)
+    dataset = load_dataset(
+        source.data,
+        format=source.format,
+        labels=source.labels,
+        class_field=source.class_field,
+        skip_bad=source.skip_bad,
+        choice=source.choice,
+        complete=False,
+    )
     return _checked(_assemble(_choose_split(dataset, source.split), source))
 
 
@@ -152,26 +166,37 @@ def _assemble(dataset: Dataset, source: Source) -> EvalSet:
     for frame in frames:
         if not np.isfinite(gsd[frame.image]).all():
             gsd[frame.image] = _gsd(frame)
-    used = [name for name, count in dataset.counts().items() if count]
+    used = [name for name, count in dataset.counts().items() if count and name != IGNORED]
     objects = [_objects(frame, used) for frame in frames]
     counts = [len(frame.labels) for frame in frames]
     difficult = np.concatenate([frame.labels.difficult for frame in frames])
+    labels = np.concatenate([labels for _, labels in objects])
     truths = Truths(
         _outlines(np.concatenate([quads for quads, _ in objects]), source),
-        np.concatenate([labels for _, labels in objects]),
+        labels,
         np.repeat([frame.image for frame in frames], counts).astype(np.int64),
-        difficult > 0,
+        (difficult > 0) | (labels == len(used)),
         np.zeros(len(difficult)),
     )
     if len(frames) > len(names):
-        truths = _take(truths, _once(truths, np.repeat(np.arange(len(frames)), counts), difficult, len(used)))
-    found = EvalSet(source.data, tuple(names), frames, tuple(used), truths, gsd, problems=dataset.problems)
+        truths = _take(truths, _once(truths, np.repeat(np.arange(len(frames)), counts), difficult, len(used) + 1))
+    found = EvalSet(
+        source.data,
+        tuple(names),
+        frames,
+        tuple(used),
+        truths,
+        gsd,
+        problems=dataset.problems,
+        renamed=source.choice.renamed,
+    )
     return _finish(found, source)
 
 
 def _objects(frame: Frame, classes: Sequence[str]) -> tuple[Array, NDArray[np.int64]]:
     """Corners (n, 4, 2) in pixels of the image, and labels, of the objects in a frame."""
-    return frame.tile.points_to_image(frame.labels.quads), labels_of(frame.labels, classes)
+    labels = labels_of(frame.labels, classes)
+    return frame.tile.points_to_image(frame.labels.quads), np.where(labels < 0, len(classes), labels)
 
 
 def _gsd(frame: Frame) -> Array:
@@ -217,7 +242,7 @@ def _finish(found: EvalSet, source: Source) -> EvalSet:
     """Objects with their length on the ground, and those ignored that the rules ignore."""
     truths = found.truths
     boxes = boxes_to_polygons(polygons_to_boxes(truths.quads))
-    ignored = truths.ignored & (not source.count_difficult)
+    ignored = truths.ignored & ((truths.labels == len(found.classes)) | (not source.count_difficult))
     return replace(
         found, truths=replace(truths, ignored=ignored, metres=found.metres(boxes, truths.images)), _by_name={}
     )
@@ -226,7 +251,7 @@ def _finish(found: EvalSet, source: Source) -> EvalSet:
 def _load_layer(source: Source) -> EvalSet:
     """The polygons of a vector layer that has no images, all in one plane."""
     table = read_polygons(source.data)
-    names = class_names(table, source.class_field, source.data)
+    table, names = _chosen(table, class_names(table, source.class_field, source.data), source.choice)
     plane = map_plane(table.crs)
     bad = next((i for i, points in enumerate(table.points) if len(points) < 3 or not names[i]), None)
     if bad is not None:
@@ -237,15 +262,27 @@ def _load_layer(source: Source) -> EvalSet:
         if not np.isfinite(corners).all():
             raise DataError(f"{source.data}: has corners that are not finite or not on the map: remove them")
         quads.append(corners if corners.shape[1] == 4 else boxes_to_polygons(polygons_to_boxes(corners)))
-    classes = sorted(set(names))
-    labels = np.array([classes.index(name) for name in names], np.int64).reshape(-1)
+    classes = sorted({*names} - {IGNORED})
+    labels = np.array([[*classes, IGNORED].index(name) for name in names], np.int64).reshape(-1)
     n = len(labels)
-    ignored = np.zeros(n, np.bool_)
+    ignored = labels == len(classes)
     for i, value in enumerate(table.fields.get("difficult", ())):
         level = difficulty(value)
         if level is None:
             raise DataError(f"{source.data}: feature {table.ids[i]}: 'difficult' is {value!r}: give a whole number")
-        ignored[i] = level > 0
+        ignored[i] |= level > 0
     truths = Truths(_outlines(np.concatenate(quads), source), labels, np.zeros(n, np.int64), ignored, np.zeros(n))
-    found = EvalSet(source.data, (source.data.stem,), (), tuple(classes), truths, np.full((1, 2), np.nan), plane)
+    gsd, renamed = np.full((1, 2), np.nan), source.choice.renamed
+    name = source.data.stem
+    found = EvalSet(source.data, (name,), (), tuple(classes), truths, gsd, plane, renamed=renamed)
     return _finish(found, source)
+
+
+def _chosen(table: PolygonTable, names: list[str], choice: ClassChoice) -> tuple[PolygonTable, list[str]]:
+    """The rows of ``table`` that are not background by ``choice``, and their classes."""
+    choice.check([*dict.fromkeys(names)], complete=False)
+    becomes = choice.mapping({*names})
+    rows = [row for row, name in enumerate(names) if becomes[name] is not None]
+    fields = {key: [column[row] for row in rows] for key, column in table.fields.items()}
+    kept = replace(table, points=[table.points[row] for row in rows], fields=fields, ids=[table.ids[i] for i in rows])
+    return kept, [str(becomes[names[row]]) for row in rows]

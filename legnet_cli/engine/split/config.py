@@ -34,6 +34,9 @@ class SplitConfig(Settings):
     stretch: str = options.stretch()
     labels: str | None = options.labels()
     class_field: str | None = options.class_field()
+    classes: tuple[str, ...] = options.classes()
+    rename: tuple[str, ...] = options.rename()
+    ignore_others: bool = options.ignore_others()
     from_format: LabelFormat | None = options.from_format()
     skip_bad: bool = options.skip_bad("Leave out labels and images that cannot be used, and list them.")
     workers: int | None = option(None, "Threads.", unset="one per processor", least=1)
@@ -51,6 +54,7 @@ class SplitConfig(Settings):
         scales_ok = bool(self.scales) and all(0 < scale < math.inf for scale in self.scales)
         raw = self.format == "tif"
         return [
+            options.ignores_all(self.classes, self.ignore_others),
             (not scales_ok, f"--scale {self.scales}: give numbers above 0"),
             (raw and self.bands is not None, "--bands is for --format png: tif keeps all bands"),
             (raw and self.stretch != "auto", "--stretch is for --format png: tif keeps all values"),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from legnet_cli import __version__
 from legnet_cli.data import dota
+from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem
 from legnet_cli.engine.process import processors
@@ -81,7 +82,7 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
         on_progress: told after each tile, from one thread at a time.
 
     Raises:
-        ConfigError: settings are wrong, or ``out`` exists.
+        ConfigError: settings are wrong, a class is unknown, or ``out`` exists.
         LabelError: some labels cannot be used, and ``skip_bad`` is false.
         DataError: there is no dataset, an image is damaged, or the output cannot be written.
     """
@@ -95,6 +96,7 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
         class_field=config.class_field,
         skip_bad=config.skip_bad,
         sizes=True,
+        choice=ClassChoice(config.classes, config.rename, config.ignore_others),
     )
     images = [image for image in dataset.images if image.path is not None]
     if not images:
@@ -114,11 +116,11 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
         plan, faults = _without_damaged(plan, draft, config.format)
         result = SplitResult(
             out=config.out,
-            splits=count_tiles(plan, dataset.classes),
+            splits=count_tiles(plan, dataset.written),
             objects=plan.objects,
             problems=(*dataset.problems, *faults, *warnings(plan, config.src)),
             contact_sheet=config.out / SHEET
-            if draw_sheet(draft.folder, plan, dataset.classes, config.format)
+            if draw_sheet(draft.folder, plan, dataset.written, config.format)
             else None,
             resumed=resumed,
             seconds=time.perf_counter() - start,
@@ -178,7 +180,7 @@ def _cut(
 
     labelled = {cut.split for p in plan.images if p.image.source is not None for cut in p.cuts}
     make_folders(draft.folder, plan, labelled)
-    codes = dota.FORMAT.codes(dataset.classes)
+    codes = dota.FORMAT.codes(dataset.written)
     cutter = Cutter(draft.folder, labelled, codes, config.format, config.bands, config.stretch, workers, written)
     run_jobs(cutter, waiting, draft.finish, skip_bad=config.skip_bad)
     return resumed

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from legnet_cli.engine import options
+from legnet_cli.engine.options import LabelFormat
 from legnet_cli.settings import Settings, documented, option, required
 
 
@@ -22,7 +23,9 @@ class TrainConfig(Settings):
     weights: str | None = options.weights(
         None, "Weights to start from: name, file or URL, or none.", unset="the backbone's ImageNet weights"
     )
-    classes: tuple[str, ...] = options.classes("Class names in the order of the labels: ship,plane.", "the data's")
+    classes: tuple[str, ...] = options.classes("Class names to learn, in this order: ship,plane.", "the data's")
+    rename: tuple[str, ...] = options.rename()
+    ignore_others: bool = options.ignore_others()
     split: str | None = options.split("train, or the only one")
     epochs: int | None = option(None, "Number of epochs.", unset="the recipe's", least=1)
     batch: int | None = option(None, "Batch size per device and pass.", unset="the recipe's", least=1)
@@ -40,6 +43,7 @@ class TrainConfig(Settings):
     workers: int | None = option(None, "Processes that read images.", unset="one per core, up to 4", least=0)
     stretch: str = options.stretch()
     labels: str | None = options.labels()
+    from_format: LabelFormat | None = options.from_format()
     skip_bad: bool = options.skip_bad()
     save_minutes: float = option(10.0, "Minutes between checkpoints within an epoch.")
     resume: bool = option(False, "Continue the run in --out, with its settings.")
@@ -50,6 +54,7 @@ class TrainConfig(Settings):
         """See :class:`Settings`."""
         new = not self.resume
         return [
+            options.ignores_all(self.classes, self.ignore_others),
             (self.data is None and new, "no data given: name a labelled data set with --data"),
             ((self.recipe is None) == (self.config is None) and new, "give either --recipe or --config"),
             (self.lr is not None and self.lr <= 0, f"--lr {self.lr} is out of range: give more than 0"),

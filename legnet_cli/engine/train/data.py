@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from legnet_cli.boxes import Array
+from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.datasets import load_dataset
-from legnet_cli.data.labels import ImageLabels, labels_of, listing, unknown_class
+from legnet_cli.data.labels import ImageLabels, labels_of, listing
 from legnet_cli.detectors.mmrotate.augment import Augment
 from legnet_cli.detectors.weights.recipes import MEAN
 from legnet_cli.errors import ConfigError, DataError
@@ -81,20 +84,28 @@ class TrainData:
 
 
 def load_train_data(
-    root: Path, split: str | None, classes: Sequence[str], *, labels: str | None = None, skip_bad: bool = False
+    root: Path,
+    split: str | None,
+    choice: ClassChoice,
+    *,
+    format: str | None = None,
+    labels: str | None = None,
+    skip_bad: bool = False,
 ) -> TrainData:
     """Read and check the training images of the dataset at ``root``.
 
     Args:
         root: any dataset that ``legnet split`` writes or ``load_dataset`` reads.
         split: part to train on; train where there is one, else all, when None.
-        classes: names in the order of the labels; those of the dataset when empty.
-        labels, skip_bad: see ``load_dataset``.
+        choice: which classes to learn; it may name some without objects.
+        format, labels, skip_bad: see ``load_dataset``.
 
     Raises:
         DataError: there is nothing to train on, or a file is missing or too large.
     """
-    dataset = load_dataset(root, labels=labels, skip_bad=skip_bad, sizes=True)
+    dataset = load_dataset(
+        root, format=format, labels=labels, skip_bad=skip_bad, sizes=True, choice=choice, complete=False
+    )
     splits = dataset.splits()
     chosen = split if split is not None else "train" if "train" in splits else splits[0] if len(splits) == 1 else None
     if chosen is None:
@@ -105,16 +116,13 @@ def load_train_data(
         raise DataError(
             f"{root}: {len(missing)} images are missing, such as {missing[0]}: add them, or remove their labels"
         )
-    names = tuple(classes) or dataset.classes
+    names = dataset.classes
     if not names:
         raise DataError(f"{root}: holds no object: check its labels, or name their folder with --labels")
-    counts = Counter(name for image in part.images for name in image.names)
-    for name in counts:
-        if name not in names:
-            near = unknown_class(name, names).partition(": ")[2]
-            raise DataError(f"{root}: class {name!r} of the labels is not in --classes ({near})")
-    if not counts:
-        raise DataError(f"{root}: no object in its {len(part.images)} training images: check labels and --split")
+    counts = part.counts()
+    if not any(counts[name] for name in names):
+        what = f"object of {', '.join(choice.keep)}" if choice.keep else "object"
+        raise DataError(f"{root}: no {what} in its {len(part.images)} training images: check labels and --split")
     large = [image for image in part.images if image.size is not None and max(image.size) > LARGEST]
     if large:
         side = "{} × {}".format(*(large[0].size or (0, 0)))
@@ -136,11 +144,17 @@ def load_train_data(
 
 
 class Samples(Dataset[tuple[Tensor, Tensor, Tensor, str]]):
-    """Augmented images by ``(epoch, index)``; what comes does not depend on workers or order."""
+    """Augmented images by ``(epoch, index)``; what comes does not depend on workers or order.
+
+    Ignored regions are filled with the mean colour: nothing is learnt from what they show, whatever the detector.
+    """
 
     def __init__(self, data: TrainData, augment: Augment, seed: int, stretch: str) -> None:
-        self._images, self._labels = data.images, [labels_of(image, data.classes) for image in data.images]
-        self._boxes = [image.boxes for image in data.images]
+        found = [labels_of(image, data.classes) for image in data.images]
+        self._images = [image.select(labels >= 0) for image, labels in zip(data.images, found, strict=True)]
+        self._regions = [image.quads[labels < 0] for image, labels in zip(data.images, found, strict=True)]
+        self._labels = [labels[labels >= 0] for labels in found]
+        self._boxes = [image.boxes for image in self._images]
         self._augment, self._seed, self._stretch = augment, seed, stretch
 
     def __len__(self) -> int:
@@ -151,10 +165,23 @@ class Samples(Dataset[tuple[Tensor, Tensor, Tensor, str]]):
         image = self._images[index]
         with Scene.open(str(image.path), stretch=self._stretch) as scene:
             pixels, _ = scene.read(Tile(0, 0, scene.height, scene.width))
+        if len(self._regions[index]):
+            pixels = without_regions(pixels, self._regions[index], image.quads)
         seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0])
         pixels, boxes, labels = self._augment(pixels, self._boxes[index], self._labels[index], seed)
         chw = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         return chw, torch.from_numpy(boxes).float(), torch.from_numpy(labels), image.file
+
+
+def without_regions(pixels: NDArray[np.uint8], regions: Array, objects: Array) -> NDArray[np.uint8]:
+    """``pixels`` (H, W, 3) with the mean colour in ``regions`` (n, 4, 2), but for what ``objects`` (m, 4, 2) cover."""
+    import cv2
+
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    for quads, value in ((regions, 1), (objects, 0)):
+        for quad in quads:  # in sixteenths of a pixel, from the centre of the first
+            cv2.fillPoly(mask, [np.round((quad - 0.5) * 16).astype(np.int32)], value, shift=4)
+    return np.where(mask[..., None] > 0, np.round(MEAN).astype(np.uint8), pixels)
 
 
 class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from legnet_cli.data.classes import ClassChoice
 from legnet_cli.detectors.mmrotate.door import import_mm
 from legnet_cli.detectors.mmrotate.training import TrainableDetector
 from legnet_cli.detectors.weights.checkpoint import ModelCard
@@ -25,7 +26,7 @@ from legnet_cli.detectors.weights.fetch import fetch
 from legnet_cli.detectors.weights.model_config import model_config
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.detectors.weights.tensors import read_state
-from legnet_cli.engine.eval import SearchPlan
+from legnet_cli.engine.eval import SearchPlan, Source
 from legnet_cli.engine.process import processors
 from legnet_cli.engine.train.config import TrainConfig
 from legnet_cli.engine.train.data import DataCheck, TrainData, load_train_data
@@ -37,7 +38,7 @@ from legnet_cli.engine.train.plan import TrainPlan, config_plan, override, recip
 from legnet_cli.engine.train.signals import ends_on_sigterm
 from legnet_cli.engine.train.state import CHECKPOINT, load_run
 from legnet_cli.engine.train.steps import Step, StepCost
-from legnet_cli.engine.train.validation import Validation, open_validation
+from legnet_cli.engine.train.validation import Validation
 from legnet_cli.files import check_output
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,14 @@ def _train(
 ) -> TrainResult:
     """What every process of a run does; ``plan`` is that of the run to go on with."""
     assert config.data is not None
-    data = load_train_data(config.data, config.split, config.classes, labels=config.labels, skip_bad=config.skip_bad)
+    data = load_train_data(
+        config.data,
+        config.split,
+        _choice(config),
+        format=config.from_format,
+        labels=config.labels,
+        skip_bad=config.skip_bad,
+    )
     plan = plan or resolve(config, data.classes, fabric.world_size)
     torch.manual_seed(config.seed)
     model = TrainableDetector(plan.model, plan.angle)
@@ -204,7 +212,19 @@ def _card(config: TrainConfig, plan: TrainPlan, data: TrainData) -> ModelCard:
 def _validation(config: TrainConfig, plan: TrainPlan, data: TrainData) -> Validation:
     search = SearchPlan(plan.tile, plan.overlap, None, config.stretch, 8, 2, config.seed)
     assert config.data is not None
-    return open_validation(config.data, "val", data.classes, search, labels=config.labels, skip_bad=config.skip_bad)
+    source = Source(
+        config.data,
+        "val",
+        config.labels,
+        skip_bad=config.skip_bad,
+        format=config.from_format,
+        choice=_choice(config),
+    )
+    return Validation(source, data.classes, search)
+
+
+def _choice(config: TrainConfig) -> ClassChoice:
+    return ClassChoice(config.classes, config.rename, config.ignore_others)
 
 
 def _workers(asked: int | None) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -66,10 +65,3 @@ class Validation:
         ap = {name: value for name, value in result["ap"]["voc07"]["0.50"].items() if value is not None}
         summary = result["summary"]["voc07"]
         return Score(summary["mAP50"] or 0.0, summary["mAP50:95"] or 0.0, ap)
-
-
-def open_validation(
-    data: Path, split: str, classes: tuple[str, ...], plan: SearchPlan, *, labels: str | None, skip_bad: bool
-) -> Validation:
-    """The validation images of the dataset at ``data``."""
-    return Validation(Source(data, split, labels, None, skip_bad), classes, plan)

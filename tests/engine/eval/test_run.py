@@ -36,6 +36,40 @@ def test_difficult(tmp_path):
     assert (plain["rules"], counted["rules"]) == ("dota", "mmrotate")
 
 
+@pytest.mark.parametrize(
+    ("options", "counts", "expected"),
+    [
+        # bright objects are neither wanted nor background: the two predictions of dim ones on them do not count
+        ({"classes": ("dim",), "ignore_others": True}, ({"dim": 3}, {"dim": 2}), {"dim": 1}),
+        ({"classes": ("dim",)}, ({"dim": 3}, {"dim": 0}), {"dim": 0.6}),
+        ({"rename": ("bright=dim",)}, ({"dim": 5}, {"dim": 0}), {"dim": 1}),
+        ({"rename": ("bright=ignored",), "count_difficult": True}, ({"dim": 3}, {"dim": 2}), {"dim": 1}),
+        ({"rename": ("bright=DIM", "dim=DIM")}, ({"DIM": 5}, {"DIM": 0}), {"DIM": 1}),
+    ],
+)
+def test_chosen_classes(dota, tmp_path, options, counts, expected):
+    scores = {"P1": [0.5, 0.9, 0.4], "P2": [0.8, 0.3]}  # the bright objects come first
+    rows = [
+        ImageDetections(
+            row.image,
+            Detections(row.detections.boxes, np.array(scores[row.image], np.float32), 0 * row.detections.labels),
+        )
+        for row in perfect()
+    ]
+    write_csv(tmp_path / "found.csv", rows, ["dim"])
+    metrics = evaluate(config(dota, tmp_path / "run", predictions=tmp_path / "found.csv", **options)).metrics
+    assert (metrics["counts"]["truths"], metrics["counts"]["ignored"]) == counts
+    assert metrics["ap"]["area"]["0.50"] == pytest.approx(expected)
+
+
+def test_regions_of_known_sets_are_ignored(dota, tmp_path):
+    for file in (dota / "labelTxt").iterdir():
+        file.write_text(file.read_text().replace("bright", "DontCare"))
+    metrics = evaluate(config(dota, tmp_path / "run", predictions=as_csv(tmp_path), rename=("bright=dim",))).metrics
+    assert metrics["counts"]["truths"] == {"dim": 3}
+    assert metrics["ap"]["area"]["0.50"] == {"dim": 1}
+
+
 def test_a_class_without_objects(dota, tmp_path, caplog):
     rows = perfect()
     extra = Detections(np.array([[20, 20, 10, 10, 0.0]]), np.array([0.9], np.float32), np.array([2]))
@@ -59,12 +93,6 @@ def test_dota_classes_without_objects_are_known(tmp_path):
     result = evaluate(config(data, tmp_path / "run", predictions=tmp_path / "found"))
     assert result.metrics["classes"] == ["plane", "ship"]
     assert map50(result) == 1
-
-
-def test_chosen_classes(dota, tmp_path):
-    result = evaluate(config(dota, tmp_path / "run", predictions=as_csv(tmp_path), classes=("dim",)))
-    assert result.metrics["ap"]["voc07"]["0.50"] == {"dim": 1}
-    assert sum(result.metrics["counts"]["predictions"].values()) == 3
 
 
 def test_no_predictions(dota, tmp_path):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from legnet_cli.engine.train.data import GlobalBatchSampler, collate
+from legnet_cli.data.classes import ClassChoice
+from legnet_cli.data.png import encode_png
+from legnet_cli.engine.train.data import GlobalBatchSampler, Samples, collate, load_train_data
 
 
 @pytest.mark.parametrize(("images", "batch", "accumulate", "processes"), [(10, 2, 1, 1), (10, 1, 1, 3), (3, 4, 1, 1)])
@@ -47,6 +49,34 @@ def test_epochs_and_seeds_are_shuffled_apart():
     orders = [*order(0), *order(1)]
     assert all(sorted(one) == list(range(50)) for one in orders)
     assert len({tuple(one) for one in orders}) == 4
+
+
+def test_nothing_is_learnt_from_ignored_regions(tmp_path):
+    for folder in ("images", "labelTxt"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "images/a.png").write_bytes(encode_png(np.full((60, 60, 3), 9, np.uint8)))
+    lines = ("0 0 60 0 60 60 0 60 plane 0", "10 10 50 10 50 50 10 50 DontCare 0", "40 40 48 40 48 48 40 48 ship 0")
+    (tmp_path / "labelTxt/a.txt").write_text("\n".join(lines))
+
+    def sample(choice):
+        data = load_train_data(tmp_path, None, choice)
+        samples = Samples(data, lambda pixels, boxes, labels, seed: (pixels, boxes, labels), 0, "auto")
+        return data, *(tensor.numpy() for tensor in samples[0, 0][:3])
+
+    data, pixels, boxes, labels = sample(ClassChoice(("ship",)))
+    assert (data.classes, data.check.objects, labels.tolist()) == (("ship",), {"ship": 1}, [0])
+    np.testing.assert_allclose(boxes[0, :4], [44, 44, 8, 8])
+    blank = np.zeros((60, 60), bool)
+    blank[10:50, 10:50] = True
+    blank[40:48, 40:48] = False  # an object is seen wherever it lies
+    changed = (pixels != 9).any(0)
+    assert (changed == blank).mean() > 0.97  # to a pixel along the edges
+    assert np.unique(pixels[:, blank & changed], axis=1).T.tolist() == [[124, 116, 104]]
+    _, pixels, _, _ = sample(ClassChoice(("ship",), ignore_others=True))
+    assert (pixels != 9).all(0).mean() > 0.96
+    data, pixels, _, labels = sample(ClassChoice(rename=("DontCare=ship",)))
+    assert (data.check.objects, labels.tolist()) == ({"ship": 2, "plane": 1}, [1, 0, 0])
+    assert (pixels == 9).all()
 
 
 def test_smaller_images_are_padded_with_the_mean_colour():

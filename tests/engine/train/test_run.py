@@ -23,9 +23,10 @@ from legnet_cli.detectors.loader import load_detector
 from legnet_cli.detectors.weights.checkpoint import read_checkpoint
 from legnet_cli.engine.eval import EvalConfig, evaluate
 from legnet_cli.engine.eval.search import SearchPlan
+from legnet_cli.engine.eval.truth import Source
 from legnet_cli.engine.train import train
 from legnet_cli.engine.train.state import load_run
-from legnet_cli.engine.train.validation import Score, open_validation
+from legnet_cli.engine.train.validation import Score, Validation
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
 
 
@@ -134,7 +135,7 @@ def test_validation__is_the_same_however_many_processes_share_it(tmp_path, monke
     monkeypatch.setattr("legnet_cli.engine.train.validation.build_detector", lambda *_: BlobDetector())
     data = write_tiles(tmp_path / "blobs", (("val", 5),))
     card, plan = BlobDetector().card, SearchPlan(128, 48, None, "auto", 2, 1, 0)
-    validation = open_validation(data, "val", CLASSES, plan, labels=None, skip_bad=False)
+    validation = Validation(Source(data, "val"), CLASSES, plan)
     whole = validation.find({}, card, torch.device("cpu"))
     parts = [validation.find({}, card, torch.device("cpu"), rank, 3) for rank in range(3)]
     assert [len(part) for part in parts[1].images] == [0, 2, 0, 0, 0]  # the last image is empty
@@ -251,7 +252,7 @@ def test_starts_from_weights_with_other_classes(config, whole, tmp_path, caplog)
         ({"overrides": ("transforms=[{type: Blur}]",)}, ConfigError, "Blur"),
         ({"overrides": ("model.neck.type=FPNN",)}, ConfigError, "mmrotate cannot build .*FPNN"),
         ({"overrides": ("schedule=linear",)}, ConfigError, "step or cosine"),
-        ({"classes": ("bright",)}, DataError, "class 'dim' of the labels is not in --classes"),
+        ({"classes": ("bight",)}, ConfigError, "--classes: unknown class 'bight': did you mean 'bright'"),
         ({"split": "test"}, DataError, "choose from train, val"),
         ({"weights": "nowhere.pth"}, CheckpointError, "nowhere.pth"),
         ({"config": Path("nowhere.py"), "recipe": None}, ConfigError, "no such config file"),
