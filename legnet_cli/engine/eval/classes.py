@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from legnet_cli.boxes import Detections, boxes_to_polygons
-from legnet_cli.data.labels import unknown_class
+from legnet_cli.data.labels import IGNORED, unknown_class
 from legnet_cli.detectors.weights.recipes import DATASETS
 from legnet_cli.engine.eval.matching import Labels, Predictions, Truths
 from legnet_cli.engine.eval.predictions import ImagePredictions
@@ -27,7 +27,7 @@ def choose_classes(
     found = [truth.renamed.get(name, name) for name in found]
     both = tuple(dict.fromkeys([*found, *truth.classes] if model else [*truth.classes, *found]))
     for old, new in truth.renamed.items():
-        if new not in both:
+        if new not in (*both, IGNORED):
             raise ConfigError(f"--rename: {unknown_class(old, both)}")
     for name in wanted:
         if name not in both:
