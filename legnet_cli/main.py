@@ -10,6 +10,7 @@ from legnet_cli import __version__
 from legnet_cli.commands.benchmark import benchmark
 from legnet_cli.commands.console import report_errors
 from legnet_cli.commands.convert import convert
+from legnet_cli.commands.diff import diff
 from legnet_cli.commands.doctor import doctor
 from legnet_cli.commands.eval import eval_
 from legnet_cli.commands.export import export
@@ -18,7 +19,7 @@ from legnet_cli.commands.predict import predict
 from legnet_cli.commands.split import split
 from legnet_cli.commands.train import train
 
-COMMANDS = (split, train, predict, eval_, export, benchmark, convert, models, doctor)
+COMMANDS = (split, train, predict, diff, eval_, export, benchmark, convert, models, doctor)
 
 app = typer.Typer(
     name="legnet",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array
+from legnet_cli.geo.crs import CRS, WGS84
 from legnet_cli.geo.features import CHUNK, Features, chunks
 from legnet_cli.geo.rings import jumping, to_geometries
 
@@ -45,6 +47,25 @@ def read_metadata(path: Path) -> dict[str, str]:
     import pyarrow.parquet
 
     return {key.decode(): text.decode() for key, text in (pyarrow.parquet.read_schema(path).metadata or {}).items()}
+
+
+def read(path: Path, fields: Sequence[str]) -> tuple[NDArray[np.object_], dict[str, NDArray[Any]], CRS | None]:
+    """Geometries as WKB (n,), those columns (n,) whose names in lower case are in ``fields``, and the system.
+
+    Raises:
+        ValueError: it is not GeoParquet with geometries as WKB.
+    """
+    import pyarrow.parquet
+
+    about = json.loads(read_metadata(path).get("geo", "{}"))
+    place = about.get("primary_column")
+    if place is None or about["columns"][place].get("encoding") != "WKB":
+        raise ValueError("not GeoParquet with geometries as WKB")
+    names = [name for name in pyarrow.parquet.read_schema(path).names if name.lower() in fields]
+    table = pyarrow.parquet.read_table(path, columns=[*names, place])
+    crs = about["columns"][place].get("crs", WGS84.to_json_dict())
+    columns = {name: table[name].to_numpy() for name in names}
+    return table[place].to_numpy(), columns, None if crs is None else CRS.from_json_dict(crs)
 
 
 class _Survey:

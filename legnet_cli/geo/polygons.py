@@ -52,25 +52,35 @@ def read_polygons(path: Path) -> PolygonTable:
     Raises:
         DataError: it cannot be read, or has several layers.
     """
+    layer = objects_layer(path)
     with reading(path, "check the file"):
-        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-    if len(layers) > 1 and read_provenance(path) is not None:
-        layers = layers[:1]  # the others are about it
-    if len(layers) != 1:
-        raise DataError(f"{path}: has {len(layers)} layers of geometries ({', '.join(layers)}): keep one")
-    with reading(path, "check the file"):
-        meta, ids, wkb, columns = pyogrio.raw.read(path, layer=layers[0], force_2d=True, return_fids=True)
+        meta, ids, wkb, columns = pyogrio.raw.read(path, layer=layer, force_2d=True, return_fids=True)
         geometries = shapely.from_wkb(wkb)
         crs = None if meta["crs"] is None else CRS.from_user_input(meta["crs"]).to_2d()
     if crs is not None and crs.type_name == "Engineering CRS":
         crs = None
     if crs is None:
         geometries = rows_down(geometries)
-    parts = [_corners(geometry, crs) for geometry in geometries]
+    parts = [outer_rings(geometry, crs) for geometry in geometries]
     rows = [row for row, polygons in enumerate(parts) for _ in polygons]
     plain = [_plain(values, str(kind)) for values, kind in zip(columns, meta["dtypes"], strict=True)]
     fields = {str(name): [values[row] for row in rows] for name, values in zip(meta["fields"], plain, strict=True)}
     return PolygonTable([p for polygons in parts for p in polygons], fields, [str(ids[row]) for row in rows], crs)
+
+
+def objects_layer(path: Path) -> str:
+    """Name of the only layer of a vector file; of what ``legnet predict`` wrote, of the objects' layer.
+
+    Raises:
+        DataError: it cannot be read, or has several layers.
+    """
+    with reading(path, "check the file"):
+        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if len(layers) > 1 and read_provenance(path) is not None:
+        layers = layers[:1]  # the others are about it
+    if len(layers) != 1:
+        raise DataError(f"{path}: has {len(layers)} layers of geometries ({', '.join(layers)}): keep one")
+    return layers[0]
 
 
 def _plain(values: NDArray[Any], kind: str) -> list[Any]:
@@ -82,7 +92,7 @@ def _plain(values: NDArray[Any], kind: str) -> list[Any]:
     return found
 
 
-def _corners(geometry: shapely.Geometry | None, crs: CRS | None) -> list[Array]:
+def outer_rings(geometry: shapely.Geometry | None, crs: CRS | None) -> list[Array]:
     """Outer rings (k, 2), unclosed, of the polygons of ``geometry``; (0, 2) for another geometry or none."""
     if geometry is None or geometry.geom_type not in ("Polygon", "MultiPolygon") or geometry.is_empty:
         return [np.zeros((0, 2))]

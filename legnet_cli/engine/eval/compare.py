@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from legnet_cli.engine.eval.config import CompareConfig
-from legnet_cli.engine.eval.html import render_page
 from legnet_cli.engine.eval.plots import plot_bars
 from legnet_cli.engine.eval.report import METRICS_FILE, REPORT_FILE, percent, read_plots, write_metrics, write_text
+from legnet_cli.engine.html import render_page
 from legnet_cli.errors import DataError
 from legnet_cli.files import atomic_path, check_output
 
@@ -97,6 +97,7 @@ def _write(result: CompareResult, runs: Mapping[str, dict[str, Any]], classes: l
             plot_bars(kinds, values, "relative drop of mAP50", plots["robustness"])
         data = sorted({str(run["data"]) for run in runs.values()})
         page = render_page(
+            "legnet_cli.engine.eval",
             "compare.html",
             title="Comparison",
             subtitle=f"{len(runs)} runs on {', '.join(data)}. VOC07 metric.",

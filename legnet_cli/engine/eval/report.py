@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from legnet_cli.engine.eval.cases import FOUND_COLOUR, TRUE_COLOUR, Case
-from legnet_cli.engine.eval.html import render_page
 from legnet_cli.engine.eval.measure import EvalMetrics
 from legnet_cli.engine.eval.plots import plot_confusion, plot_curves, plot_histograms, plot_robustness
 from legnet_cli.engine.eval.robustness import Robustness
+from legnet_cli.engine.html import render_page
 from legnet_cli.files import atomic_path
 
 METRICS_FILE = "metrics.json"
@@ -91,6 +91,7 @@ def _page(metrics: dict[str, Any], measured: EvalMetrics, cases: Sequence[Case],
     note = "AP by the VOC07 metric unless it says area; precision, recall and F1 at the threshold with the best F1."
     note += f" No objects, so not in any mean: {', '.join(absent)}." if absent else ""
     return render_page(
+        "legnet_cli.engine.eval",
         "report.html",
         title=f"Evaluation of {Path(str(subject)).name}",
         subtitle=f"{subject} on {metrics['data']}: {metrics['images']:,} images. {_RULES[metrics['rules']]}",

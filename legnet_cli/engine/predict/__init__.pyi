@@ -2,9 +2,15 @@ from .config import PredictConfig as PredictConfig
 from .merge import merge_tiles as merge_tiles
 from .preview import class_colour as class_colour
 from .preview import draw_preview as draw_preview
+from .provenance import as_text as as_text
+from .provenance import read_record as read_record
+from .provenance import sidecar as sidecar
+from .provenance import today as today
 from .run import PredictResult as PredictResult
 from .run import SearchProgress as SearchProgress
 from .run import predict as predict
 from .scan import PixelGrid as PixelGrid
 from .scan import TileDetector as TileDetector
 from .scan import scan_tiles as scan_tiles
+from .style import category_style as category_style
+from .style import class_style as class_style

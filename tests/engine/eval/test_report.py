@@ -8,12 +8,12 @@ import pytest
 
 from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.engine.eval.cases import Case
-from legnet_cli.engine.eval.html import figure_text
 from legnet_cli.engine.eval.matching import Predictions, Truths
 from legnet_cli.engine.eval.measure import compute_metrics
 from legnet_cli.engine.eval.plots import plot_bars
 from legnet_cli.engine.eval.report import write_report
 from legnet_cli.engine.eval.robustness import Robustness
+from legnet_cli.engine.html import figure_text
 
 CLASSES = ("plane", "small <b>&vehicle", "ship")  # no object of the last
 

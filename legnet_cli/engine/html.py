@@ -1,4 +1,4 @@
-"""Self-contained HTML pages from the templates beside this file."""
+"""Self-contained HTML pages: templates of a verb, on the page and parts in ``templates`` beside this file."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import base64
 
 import cv2
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 
-def render_page(template: str, **values: object) -> str:
-    """The page that ``template`` makes of ``values``; what is text in these is escaped."""
-    loader = PackageLoader("legnet_cli.engine.eval")
+def render_page(package: str, template: str, **values: object) -> str:
+    """The page that ``template`` of a verb's ``package`` makes of ``values``; what is text in these is escaped."""
+    loader = ChoiceLoader([PackageLoader(package), PackageLoader("legnet_cli.engine")])
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.filters |= {"base64": _base64, "figure": figure_text, "jpeg": _jpeg}
     return pages.get_template(template).render(values) + "\n"

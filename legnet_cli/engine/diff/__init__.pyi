@@ -1,0 +1,3 @@
+from .config import DiffConfig as DiffConfig
+from .run import DiffResult as DiffResult
+from .run import diff as diff

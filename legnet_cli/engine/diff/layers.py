@@ -1,0 +1,311 @@
+"""The objects of each date: read from any format, and brought into one plane."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legnet_cli.boxes import Array, boxes_to_polygons, polygons_to_boxes
+from legnet_cli.data.tables import read_csv, read_task1
+from legnet_cli.engine.diff.config import DiffConfig
+from legnet_cli.engine.predict import read_record
+from legnet_cli.errors import ConfigError, DataError, GeoError, counted
+from legnet_cli.geo.crs import CRS
+from legnet_cli.geo.local import LocalPlane
+from legnet_cli.geo.objects import ObjectTable, read_objects
+from legnet_cli.geo.vector import SUFFIXES
+
+logger = logging.getLogger(__name__)
+
+_FIELDS = ("score", "probability", "scene", "image")
+_CHUNK = 50_000  # objects whose boxes are made at a time
+_ASIDE = 1e6  # pixels between scenes of a layer in pixels, which lie side by side in the plane
+
+
+@dataclass(frozen=True)
+class SourceLayer:
+    """A layer as it was read.
+
+    Attributes:
+        path: the file, or a folder of DOTA text.
+        name: of its date.
+        table: outlines in its reference system.
+        classes: class name of each object (n,).
+        scores: (n,) NaN where unknown.
+        probabilities: (n,) that each is an object, NaN where unknown; None if the layer does not tell.
+        scenes: scene name of each object (n,), empty where unknown.
+        record: how it was made, as ``legnet predict`` says it; empty if unknown.
+    """
+
+    path: Path
+    name: str
+    table: ObjectTable
+    classes: NDArray[np.str_]
+    scores: Array
+    probabilities: Array | None
+    scenes: NDArray[np.str_]
+    record: dict[str, Any]
+
+    @property
+    def scene_paths(self) -> dict[str, str]:
+        """Rasters of its scenes by name."""
+        return {str(scene["name"]): str(scene["path"]) for scene in self.record.get("scenes", ())}
+
+
+@dataclass(frozen=True)
+class DatedObjects:
+    """Objects of one date in the plane in which dates are compared.
+
+    Attributes:
+        source: of their layer.
+        boxes: (n, 5) ``le90``, metres of the plane (or pixels), y down.
+        corners: (n, 4, 2) in the layer's reference system.
+        labels: (n,) index the class names of all dates.
+        scores: (n,) NaN where unknown.
+        probabilities: (n,) or None if the layer does not tell.
+        scenes: (n,) scene names.
+        offsets: by scene name, where a scene of a layer in pixels lies in the plane.
+    """
+
+    source: SourceLayer
+    boxes: Array
+    corners: Array
+    labels: NDArray[np.int64]
+    scores: Array
+    probabilities: Array | None
+    scenes: NDArray[np.str_]
+    offsets: dict[str, float]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def name(self) -> str:
+        """Name of the date."""
+        return self.source.name
+
+    @property
+    def crs(self) -> CRS | None:
+        """Reference system of the layer; None for pixels."""
+        return self.source.table.crs
+
+
+def read_layers(paths: Sequence[Path], config: DiffConfig) -> list[SourceLayer]:
+    """The layers of all dates.
+
+    Raises:
+        DataError: one cannot be read, has no column of classes, or no way leads from one to the other.
+        ConfigError: an unknown format.
+    """
+    names = config.names or _short_names([Path(date) for date in config.dates])
+    layers = [_read(path, name, config) for path, name in zip(paths, names, strict=True)]
+    flat = [layer for layer in layers if layer.table.crs is None]
+    if flat and len(flat) < len(layers):
+        other = next(layer for layer in layers if layer.table.crs is not None)
+        raise GeoError(
+            f"{flat[0].path} is in pixels, {other.path} in map coordinates: search a scene that has a georeference"
+        )
+    return layers
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """Names of the files without suffix; with their folders, then with numbers, where these are the same."""
+    for names in ([path.stem for path in paths], [f"{path.absolute().parent.name}/{path.stem}" for path in paths]):
+        if len(set(names)) == len(names):
+            return names
+    return [f"{number}: {path.stem}" for number, path in enumerate(paths, 1)]
+
+
+def _read(path: Path, name: str, config: DiffConfig) -> SourceLayer:
+    if not path.exists():
+        raise DataError(f"{path}: no such file: check the name")
+    try:
+        record = read_record(path)
+    except DataError:  # a layer from elsewhere
+        record = {}
+    if path.is_dir() or path.suffix.lower() == ".csv":
+        return _read_text(path, name, record)
+    if path.suffix.lower() not in SUFFIXES:
+        known = ", ".join((*SUFFIXES, ".csv"))
+        raise ConfigError(f"{path}: not a layer of objects ({known}): give one, or --weights to search scenes")
+    column = (config.class_field or "class").lower()
+    table = read_objects(path, (column, *_FIELDS))
+    if column not in table.fields:
+        known = ", ".join(table.fields) or "none of those that legnet predict writes"
+        raise DataError(f"{path}: has no column {column!r} (it has {known}): name that of the classes by --class-field")
+    count = len(table.sizes)
+    scores = _numbers(table.fields.get("score"), count)
+    probable = table.fields.get("probability")
+    scenes = table.fields.get("scene", table.fields.get("image"))
+    return SourceLayer(
+        path,
+        name,
+        table,
+        _texts(table.fields[column], count),
+        np.full(count, np.nan) if scores is None else scores,
+        _numbers(probable, count),
+        _texts(scenes, count),
+        record,
+    )
+
+
+def _read_text(path: Path, name: str, record: dict[str, Any]) -> SourceLayer:
+    """A table in pixels, or a folder of DOTA text."""
+    images, names = read_task1(path) if path.is_dir() else read_csv(path)
+    corners = [boxes_to_polygons(image.detections.boxes).reshape(-1, 2) for image in images]
+    count = sum(len(image.detections) for image in images)
+    labels = [np.array(names)[image.detections.labels] for image in images]
+    scores = [image.detections.scores.astype(np.float64) for image in images]
+    scenes = [np.full(len(image.detections), image.image) for image in images]
+    table = ObjectTable(np.concatenate([np.zeros((0, 2)), *corners]), np.full(count, 4), {}, None)
+    empty = np.zeros(0, np.str_)
+    found = (np.concatenate([empty, *labels]), np.concatenate([np.zeros(0), *scores]), None)
+    return SourceLayer(path, name, table, *found, np.concatenate([empty, *scenes]), record)
+
+
+def _numbers(values: NDArray[Any] | None, count: int) -> Array | None:
+    """A column as numbers, NaN where there is none."""
+    if values is None:
+        return None
+    if values.dtype.kind in "fiu":
+        return values.astype(np.float64)
+    numbers = np.full(count, np.nan)
+    for row, value in enumerate(values.tolist()):
+        try:
+            numbers[row] = float(value)
+        except (TypeError, ValueError):
+            continue
+    return numbers
+
+
+def _texts(values: NDArray[Any] | None, count: int) -> NDArray[np.str_]:
+    """A column as text, empty where there is none."""
+    if values is None:
+        return np.full(count, "", np.str_)
+    known = values.astype(object)
+    known[[value is None or value != value for value in known]] = ""
+    return known.astype(np.str_)
+
+
+def class_names(layers: Sequence[SourceLayer], wanted: Sequence[str]) -> list[str]:
+    """The classes of all dates that are wanted, sorted; says which are not in all of them.
+
+    Raises:
+        ConfigError: a class that is wanted is in no layer.
+    """
+    of_each = [set(np.unique(layer.classes).tolist()) for layer in layers]
+    every = sorted(set[str]().union(*of_each))
+    for name in wanted:
+        if name not in every and any(of_each):
+            close = difflib.get_close_matches(name, every, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"they have {', '.join(every)}"
+            raise ConfigError(f"--classes: no layer has a class {name!r}; {hint}")
+    chosen = [name for name in every if not wanted or name in wanted]
+    for layer, own in zip(layers, of_each, strict=True):
+        if missing := [name for name in chosen if name not in own and own]:
+            listed = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+            logger.warning(
+                "%s: has no objects of %s: if its model does not know %s, leave them out with --classes",
+                *(layer.path, listed, "this class" if len(missing) == 1 else "these classes"),
+            )
+    models = list(dict.fromkeys(str(layer.record["weights"]["name"]) for layer in layers if layer.record))
+    if len(models) > 1:
+        logger.warning("the layers are of different models (%s): classes are matched by name", ", ".join(models))
+    return chosen
+
+
+def plane_of(layers: Sequence[SourceLayer]) -> LocalPlane:
+    """The plane around the objects of all layers.
+
+    Raises:
+        GeoError: one has no place on the map.
+    """
+    # some points tell enough of where all are
+    tables = [layer.table for layer in layers]
+    some = [(table.points[:: max(1, len(table.points) // 1000)], table.crs) for table in tables]
+    if not any(len(points) for points, _ in some):
+        return LocalPlane(None)  # nothing to be placed
+    return LocalPlane.around(some)
+
+
+def in_plane(
+    layers: Sequence[SourceLayer], plane: LocalPlane, classes: Sequence[str], least: float
+) -> list[DatedObjects]:
+    """The objects of each layer that are of ``classes`` and score ``least`` or more, in ``plane``.
+
+    Raises:
+        GeoError: there is no way from a layer to the plane.
+    """
+    offsets = _offsets(layers) if plane.crs is None else [{} for _ in layers]
+    return [_placed(layer, plane, classes, least, off) for layer, off in zip(layers, offsets, strict=True)]
+
+
+def _offsets(layers: Sequence[SourceLayer]) -> list[dict[str, float]]:
+    """Where scenes in pixels lie in the plane: those of one name, or the only ones, in one place, others apart."""
+    scenes = [[*dict.fromkeys([*layer.scene_paths, *np.unique(layer.scenes).tolist()])] for layer in layers]
+    if max(map(len, scenes)) <= 1:
+        return [{} for _ in layers]
+    stems = sorted({Path(name).stem for names in scenes for name in names})
+    return [{name: _ASIDE * stems.index(Path(name).stem) for name in names} for names in scenes]
+
+
+def _placed(
+    layer: SourceLayer, plane: LocalPlane, classes: Sequence[str], least: float, offsets: dict[str, float]
+) -> DatedObjects:
+    labels = np.searchsorted(classes, layer.classes).astype(np.int64) if classes else np.zeros(len(layer.classes), int)
+    wanted = np.isin(layer.classes, classes) & ~(layer.scores < least)
+    table = layer.table
+    boxes, corners = _boxes(table, plane)
+    sound = np.isfinite(boxes).all(1) & (boxes[:, 3] > 0)
+    if bad := int((~sound).sum()):
+        logger.warning("%s: %s without a polygon that has an area: left out", layer.path, counted(bad, "object"))
+    if offsets:
+        boxes[:, 0] += [offsets[name] for name in layer.scenes.tolist()]
+    keep = np.flatnonzero(sound & wanted)
+    probable = layer.probabilities
+    return DatedObjects(
+        layer,
+        boxes[keep],
+        corners[keep],
+        labels[keep],
+        layer.scores[keep],
+        None if probable is None else probable[keep],
+        layer.scenes[keep],
+        offsets,
+    )
+
+
+def _boxes(table: ObjectTable, plane: LocalPlane) -> tuple[Array, Array]:
+    """Smallest boxes (n, 5) in ``plane`` and corners (n, 4, 2) on the map of all outlines of a layer.
+
+    The corners of what is not a convex quadrilateral are those of its box.
+    """
+    starts = np.cumsum(table.sizes) - table.sizes
+    boxes, corners = np.full((len(starts), 5), np.nan), np.full((len(starts), 4, 2), np.nan)
+    for size in np.unique(table.sizes[table.sizes > 2]).tolist():
+        rows = np.flatnonzero(table.sizes == size)
+        for some in np.array_split(rows, -(-len(rows) // _CHUNK)):
+            outlines = table.points[starts[some, None] + np.arange(size)]
+            flat = plane.to_plane(outlines.reshape(-1, 2), table.crs).reshape(outlines.shape)
+            placed = np.isfinite(flat).all((1, 2))
+            boxes[some[placed]] = polygons_to_boxes(flat[placed])
+            quads = placed & _convex(flat) if size == 4 else np.zeros(len(some), np.bool_)
+            corners[some[quads]] = outlines[quads]
+            odd = some[placed & ~quads]
+            corners[odd] = plane.from_plane(boxes_to_polygons(boxes[odd]).reshape(-1, 2), table.crs).reshape(-1, 4, 2)
+    return boxes, corners
+
+
+def _convex(quads: Array) -> NDArray[np.bool_]:
+    """Which quadrilaterals (n, 4, 2) are convex: neither crossing nor dented."""
+    side = np.roll(quads, -1, 1) - quads
+    after = np.roll(side, -1, 1)
+    turns = side[..., 0] * after[..., 1] - side[..., 1] * after[..., 0]
+    return np.asarray((turns > 0).all(1) | (turns < 0).all(1))

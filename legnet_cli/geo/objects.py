@@ -1,0 +1,128 @@
+"""Objects of a vector layer, many at once: their outlines, and some of their attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio.raw
+import shapely
+from numpy.typing import NDArray
+
+from legnet_cli.boxes import Array
+from legnet_cli.errors import DataError, reading
+from legnet_cli.geo import geoparquet
+from legnet_cli.geo.crs import CRS
+from legnet_cli.geo.features import SEARCHED
+from legnet_cli.geo.polygons import objects_layer, outer_rings
+from legnet_cli.geo.rings import rows_down
+from legnet_cli.geo.vector import Areas, check_format
+
+
+@dataclass(frozen=True)
+class ObjectTable:
+    """Outlines of a layer's objects, and attributes.
+
+    Attributes:
+        points: (m, 2) corners of all outlines, unclosed, in ``crs``; of pixels, columns and rows down.
+        sizes: (n,) how many of them each object has; 0 for a feature that is not a polygon.
+        fields: name in lower case -> (n,) values.
+        crs: reference system; None for pixels.
+    """
+
+    points: Array
+    sizes: NDArray[np.int64]
+    fields: dict[str, NDArray[Any]]
+    crs: CRS | None
+
+
+def read_objects(path: Path, fields: Sequence[str]) -> ObjectTable:
+    """Objects of the only layer of a vector file; of what ``legnet predict`` wrote, of the objects' layer.
+
+    Each part of a multipolygon is an object, but for those that the antimeridian has cut apart; heights are dropped.
+
+    Args:
+        path: of the file.
+        fields: names of attributes to read, in lower case; those that are not there are left out.
+
+    Raises:
+        DataError: it cannot be read, or has several layers.
+        DependencyError: for ``.parquet`` without pyarrow.
+    """
+    check_format(path)
+    if path.suffix.lower() == ".parquet":
+        with reading(path, "check the file"):
+            wkb, columns, crs = geoparquet.read(path, fields)
+    else:
+        wkb, columns, crs = _read(path, objects_layer(path), fields)
+    with reading(path, "check the file"):
+        geometries = shapely.force_2d(shapely.from_wkb(wkb))
+    crs = as_horizontal(crs)
+    if crs is None:
+        geometries = rows_down(geometries)
+    points, sizes, rows = _outlines(geometries, crs)
+    return ObjectTable(points, sizes, {name.lower(): values[rows] for name, values in columns.items()}, crs)
+
+
+def as_horizontal(crs: CRS | None) -> CRS | None:
+    """A layer's reference system without its height part; None for pixels."""
+    return None if crs is None or crs.type_name == "Engineering CRS" else crs.to_2d()
+
+
+def _read(path: Path, layer: str, fields: Sequence[str]) -> tuple[Any, dict[str, NDArray[Any]], CRS | None]:
+    with reading(path, "check the file"):
+        known = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
+        wanted = [name for name in known if name.lower() in fields]
+        meta, _, wkb, columns = pyogrio.raw.read(path, layer=layer, columns=wanted)
+        crs = None if meta["crs"] is None else CRS.from_user_input(meta["crs"])
+    return wkb, dict(zip(map(str, meta["fields"]), columns, strict=True)), crs
+
+
+def _outlines(geometries: NDArray[np.object_], crs: CRS | None) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
+    """Corners of all outlines, their numbers by object, and of which of the ``geometries`` each object is."""
+    # QGIS makes all geometries of a layer multipolygons
+    single = shapely.get_num_geometries(geometries) == 1
+    geometries = np.where(single, shapely.get_geometry(geometries, 0), geometries)
+    plain = shapely.get_type_id(geometries) == shapely.GeometryType.POLYGON
+    rings = shapely.get_exterior_ring(geometries)
+    sizes = np.where(plain, shapely.get_num_coordinates(rings) - 1, 0).clip(0)
+    points = shapely.get_coordinates(rings[sizes > 0])
+    last = np.cumsum(sizes[sizes > 0] + 1) - 1
+    points = np.delete(points, last, axis=0)  # rings are closed
+    odd = np.flatnonzero(~plain)
+    if not len(odd):
+        return points, sizes, np.arange(len(geometries))
+    more = [(row, ring) for row in odd.tolist() for ring in outer_rings(geometries[row], crs)]
+    rows = np.concatenate([np.flatnonzero(plain), [row for row, _ in more]]).astype(np.int64)
+    sizes = np.concatenate([sizes[plain], [len(ring) for _, ring in more]]).astype(np.int64)
+    return np.concatenate([points, *(ring for _, ring in more)]), sizes, rows
+
+
+def read_areas(path: Path, *, only_searched: bool = False) -> tuple[Areas, CRS | None] | None:
+    """The areas of a vector file: the ground that ``legnet predict`` says it searched, else all its polygons.
+
+    Args:
+        path: of the file.
+        only_searched: take nothing but the ground searched; None if the file does not have it.
+
+    Raises:
+        DataError: it cannot be read, or has no polygons.
+    """
+    with reading(path, "give GeoJSON or GeoPackage", "not a readable vector file"):
+        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    searched = [name for name in layers[1:] if name.lower() in (SEARCHED, f"{SEARCHED}_ground")]
+    if only_searched and not searched:
+        return None
+    wkb, columns, crs = _read(path, searched[0] if searched else objects_layer(path), ("scene",))
+    with reading(path, "check the file"):
+        geometries = shapely.make_valid(shapely.force_2d(shapely.from_wkb(wkb)))
+    if not searched and not (shapely.area(geometries) > 0).any():
+        raise DataError(f"{path}: has no polygons: draw areas as polygons")
+    crs = as_horizontal(crs)
+    if crs is None:
+        geometries = rows_down(geometries)
+    names = columns.get("scene", np.full(len(geometries), ""))
+    return Areas(geometries, {"scene": np.array(["" if name is None else str(name) for name in names])}), crs
