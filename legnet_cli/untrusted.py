@@ -106,7 +106,7 @@ def _count(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """As ``os.walk``: each folder from ``folder`` on, names of folders in it (the caller may take some out) and of files.
+    """As ``os.walk``: each folder from ``folder`` on, with names of folders (the caller may drop some) and files in it.
 
     They are sorted; FIFOs and the like are passed over. Links are followed, but not to a folder that they lie in, nor
     to one folder over and over. What cannot be listed is empty.

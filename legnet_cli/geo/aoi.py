@@ -20,6 +20,7 @@ from legnet_cli.errors import DataError, GeoError, reading
 from legnet_cli.files import PathLike
 from legnet_cli.geo.crs import CRS, full_turn, near, reproject
 from legnet_cli.geo.georef import Georef
+from legnet_cli.geo.ogr import vector_file
 from legnet_cli.geo.rings import rows_down
 from legnet_cli.tiles import Tile
 
@@ -57,9 +58,9 @@ def read_aoi(path: PathLike) -> Aoi:
     """
     if not os.path.exists(path):  # False for a name that is too long, too
         raise DataError(f"{path}: no such file: check the name given to --aoi")
-    with reading(path, "give --aoi GeoJSON or GeoPackage", "not a readable vector file"):
-        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-        found = {name: layer for name in layers if (layer := _read_polygons(path, name)) is not None}
+    with vector_file(path) as source, reading(path, "give --aoi GeoJSON or GeoPackage", "not a readable vector file"):
+        layers = [str(name) for name, kind in pyogrio.list_layers(source) if kind is not None]
+        found = {name: layer for name in layers if (layer := _read_polygons(source, name)) is not None}
     if not found:
         raise GeoError(f"{path}: has no polygons: draw the area of interest as polygons")
     (first, (geometry, crs)), *others = found.items()
@@ -68,7 +69,7 @@ def read_aoi(path: PathLike) -> Aoi:
     return Aoi(geometry, crs, Path(path))
 
 
-def _read_polygons(path: PathLike, layer: str) -> tuple[shapely.Geometry, CRS | None] | None:
+def _read_polygons(path: str, layer: str) -> tuple[shapely.Geometry, CRS | None] | None:
     meta, _, wkb, _ = pyogrio.raw.read(path, layer=layer, columns=[], force_2d=True)
     geometry = _polygonal(shapely.from_wkb(wkb))
     if geometry.is_empty:

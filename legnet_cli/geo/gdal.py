@@ -13,11 +13,15 @@ import rasterio
 import rasterio.errors
 from rasterio import Affine
 from rasterio._err import CPLE_BaseError
+from rasterio._path import _UnparsedPath
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.io import DatasetReader
+from rasterio.session import DummySession
 
 from legnet_cli.errors import DataError, reading, reason
+from legnet_cli.geo.drivers import check_overviews, check_raster, check_vrt, drivers_for
 from legnet_cli.geo.headers import read_header
+from legnet_cli.geo.network import gdal_options
 
 # what reading pixels can raise; headers can raise anything
 READ_ERRORS = (rasterio.errors.RasterioError, CPLE_BaseError, OSError)
@@ -61,23 +65,44 @@ class RasterHeader:
 
 
 def open_raster(path: str, advice: str = "check the file", **options: str) -> DatasetReader:
-    """Open a raster to read it.
+    """Open a raster to read it, inside an environment of rasterio, by a driver that its name allows.
 
     Raises:
         DataError: GDAL cannot; the message ends with ``advice``.
     """
     # for good: threads share the filters, and Georef says it in its own words
     warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    check_raster(path)
     try:
-        return rasterio.open(path, **options)
+        # rasterio.open takes a single driver alone
+        ds = DatasetReader(_UnparsedPath(path), driver=drivers_for(path), sharing=False, **options)
     except Exception as error:
         raise DataError(f"{path}: not a raster GDAL can read ({_fault(error, path)}): {advice}") from error
+    try:
+        _check_references(ds, path)
+    except BaseException:
+        ds.close()
+        raise
+    return ds
+
+
+def _check_references(ds: DatasetReader, path: str) -> None:
+    with reading(path, "the header is damaged, replace the file", "has a header that cannot be read"):
+        overviews = ds.tags(ns="OVERVIEWS")
+        vrt = ds.tags(ns="xml:VRT").get("xml:VRT") if ds.driver == "VRT" and not Path(path).is_file() else None
+    check_overviews(path, overviews)
+    if vrt is not None:
+        check_vrt(path, vrt.encode())
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[DatasetReader, RasterHeader]]:
     """The raster at ``path`` and its header; whatever goes wrong in the body becomes a DataError that names it."""
-    with open_raster(str(path), "replace the file") as ds, reading_pixels(str(path), "it"):
+    with (
+        rasterio.Env(session=DummySession(), **gdal_options(remote=False)),
+        open_raster(str(path), "replace the file") as ds,
+        reading_pixels(str(path), "it"),
+    ):
         yield ds, header_of(ds)
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from legnet_cli.geo.crs import CRS
 from legnet_cli.geo.features import CHUNK, Features, chunks
+from legnet_cli.geo.ogr import vector_file
 from legnet_cli.geo.rings import jumping, to_geometries
 
 # what belongs to a file, by the suffix of its name
@@ -81,7 +82,8 @@ def add_areas(
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Metadata of the first layer of a file."""
-    return dict(pyogrio.read_info(path)["layer_metadata"] or {})
+    with vector_file(path) as source:
+        return dict(pyogrio.read_info(source)["layer_metadata"] or {})
 
 
 class _Written:

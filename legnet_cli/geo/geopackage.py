@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from legnet_cli.errors import DataError
+
 PROVENANCE = "urn:legnet:provenance"  # kind of metadata
 
 _DATE = "1970-01-01T00:00:00.000Z"  # the same input gives the same bytes
@@ -81,11 +83,29 @@ def add_style(path: Path, layer: str, qml: str) -> None:
     _run(path, _STYLES, {"layer": layer, "text": qml, "date": _DATE})
 
 
+def refuse_recursion(path: Path) -> None:
+    """Refuse a GeoPackage with a view that may never end.
+
+    Raises:
+        DataError: naming the view.
+        sqlite3.Error: it is damaged.
+    """
+    query = "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger') AND sql LIKE '%recursive%'"
+    with closing(_connect(path)) as file:
+        if found := file.execute(query).fetchone():
+            raise DataError(f"{path}: has a recursive view, {found[0]!r}, which may never end: remove it")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+
+
 def read_provenance(path: Path) -> str | None:
     """What :func:`add_provenance` said; None if it is not there."""
     query = "SELECT metadata FROM gpkg_metadata WHERE md_standard_uri = ?"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as file:
+        refuse_recursion(path)
+        with closing(_connect(path)) as file:
             found = file.execute(query, (PROVENANCE,)).fetchone()
     except sqlite3.Error:
         return None

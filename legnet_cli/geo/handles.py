@@ -32,7 +32,7 @@ class Handles:
     def __init__(self, path: str, overview: str | None = None) -> None:
         self._path = path
         self._options = {} if overview is None else {"OVERVIEW_LEVEL": overview}
-        self._env = gdal_options() if is_remote(path) else {}
+        self._env = gdal_options(remote=is_remote(path))
         self._idle: list[DatasetReader] = []
         self._gate: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         bound_block_cache(CACHE_BYTES)

@@ -24,12 +24,21 @@ _GDAL: dict[str, object] = {
     "GDAL_HTTP_MULTIPLEX": "YES",  # several ranges over one connection, where the server speaks HTTP/2
     "VSI_CACHE": True,  # neighbouring tiles share blocks
 }
+_OFFLINE: dict[str, object] = {
+    # no name of a file on a network is this one
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
+    # what asks by other ways than as a file system, gets no farther than to the port called discard
+    "GDAL_HTTP_PROXY": "127.0.0.1:9",
+    "GDAL_HTTP_MAX_RETRY": 0,
+}
 _BUSY = {429, 500, 502, 503, 504}
 _TIMEOUT = 30.0  # seconds without a byte
 
 
-def gdal_options() -> dict[str, object]:
-    """GDAL's options to read over a network with; what the environment sets is left to it."""
+def gdal_options(*, remote: bool) -> dict[str, object]:
+    """GDAL's options to read over a network with, where what the environment sets is left to it; or to ask none."""
+    if not remote:
+        return dict(_OFFLINE)
     return {name: value for name, value in _GDAL.items() if name not in os.environ}
 
 

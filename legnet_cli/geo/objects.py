@@ -18,6 +18,7 @@ from legnet_cli.geo import geoparquet
 from legnet_cli.geo.crs import CRS
 from legnet_cli.geo.features import SEARCHED
 from legnet_cli.geo.polygons import objects_layer, outer_rings
+from legnet_cli.geo.ogr import vector_file
 from legnet_cli.geo.rings import rows_down
 from legnet_cli.geo.vector import Areas, check_format
 
@@ -73,10 +74,10 @@ def as_horizontal(crs: CRS | None) -> CRS | None:
 
 
 def _read(path: Path, layer: str, fields: Sequence[str]) -> tuple[Any, dict[str, NDArray[Any]], CRS | None]:
-    with reading(path, "check the file"):
-        known = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
+    with vector_file(path) as source, reading(path, "check the file"):
+        known = [str(name) for name in pyogrio.read_info(source, layer=layer)["fields"]]
         wanted = [name for name in known if name.lower() in fields]
-        meta, _, wkb, columns = pyogrio.raw.read(path, layer=layer, columns=wanted)
+        meta, _, wkb, columns = pyogrio.raw.read(source, layer=layer, columns=wanted)
         crs = None if meta["crs"] is None else CRS.from_user_input(meta["crs"])
     return wkb, dict(zip(map(str, meta["fields"]), columns, strict=True)), crs
 
@@ -111,8 +112,8 @@ def read_areas(path: Path, *, only_searched: bool = False) -> tuple[Areas, CRS |
     Raises:
         DataError: it cannot be read, or has no polygons.
     """
-    with reading(path, "give GeoJSON or GeoPackage", "not a readable vector file"):
-        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    with vector_file(path) as source, reading(path, "give GeoJSON or GeoPackage", "not a readable vector file"):
+        layers = [str(name) for name, kind in pyogrio.list_layers(source) if kind is not None]
     searched = [name for name in layers[1:] if name.lower() in (SEARCHED, f"{SEARCHED}_ground")]
     if only_searched and not searched:
         return None

@@ -17,8 +17,10 @@ from legnet_cli.errors import DataError, GeoError, reading
 from legnet_cli.geo.crs import CRS, full_turn, rejoin, reproject
 from legnet_cli.geo.geopackage import read_provenance
 from legnet_cli.geo.georef import Georef
+from legnet_cli.geo.ogr import vector_file
 from legnet_cli.geo.rings import rows_down
 
+VECTORS = (".geojson", ".json", ".gpkg", ".fgb", ".shp")
 _CUT = 1e-10  # of a turn around the globe (4 mm): how far a point on the antimeridian may lie off a straight side
 
 
@@ -53,8 +55,8 @@ def read_polygons(path: Path) -> PolygonTable:
         DataError: it cannot be read, or has several layers.
     """
     layer = objects_layer(path)
-    with reading(path, "check the file"):
-        meta, ids, wkb, columns = pyogrio.raw.read(path, layer=layer, force_2d=True, return_fids=True)
+    with vector_file(path, *VECTORS) as source, reading(path, "check the file"):
+        meta, ids, wkb, columns = pyogrio.raw.read(source, layer=layer, force_2d=True, return_fids=True)
         geometries = shapely.from_wkb(wkb)
         crs = None if meta["crs"] is None else CRS.from_user_input(meta["crs"]).to_2d()
     if crs is not None and crs.type_name == "Engineering CRS":
@@ -74,8 +76,8 @@ def objects_layer(path: Path) -> str:
     Raises:
         DataError: it cannot be read, or has several layers.
     """
-    with reading(path, "check the file"):
-        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    with vector_file(path, *VECTORS) as source, reading(path, "check the file"):
+        layers = [str(name) for name, kind in pyogrio.list_layers(source) if kind is not None]
     if len(layers) > 1 and read_provenance(path) is not None:
         layers = layers[:1]  # the others are about it
     if len(layers) != 1:

@@ -40,11 +40,11 @@ def test_addresses_that_are_none(url):
 
 
 def test_the_environment_goes_first(monkeypatch):
-    assert network.gdal_options()["GDAL_HTTP_MAX_RETRY"] == network.retries() == 5
+    assert network.gdal_options(remote=True)["GDAL_HTTP_MAX_RETRY"] == network.retries() == 5
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "8")
-    assert "GDAL_HTTP_MAX_RETRY" not in network.gdal_options()
+    assert "GDAL_HTTP_MAX_RETRY" not in network.gdal_options(remote=True)
     assert network.retries() == 8
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "many")
     assert network.retries() == 5
-    with rasterio.Env(**network.gdal_options()):
+    with rasterio.Env(**network.gdal_options(remote=True)):
         pass

@@ -14,11 +14,9 @@ cannot choose a driver (``HDF5:…``, ``vrt://…``), and in a file from the net
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
@@ -29,14 +27,15 @@ from legnet_cli.errors import DataError, DependencyError, reading
 from legnet_cli.geo import network
 from legnet_cli.geo.inputs import stac
 from legnet_cli.geo.inputs.names import gdal_path, has_scheme, is_remote
+from legnet_cli.geo.ogr import has_kind, vector_file
 from legnet_cli.installation import install_line
+from legnet_cli.untrusted import open_file, parse_json, read_text
 
 LOCATION = "location"  # gdaltindex's column
 
 _ADVICE = "check the file, or name its rasters"
 _JSON, _PARQUET = (".json", ".geojson"), (".parquet", ".geoparquet")
-# how files of vectors begin, so that none is opened by another driver than its name says
-_VECTORS = {".gpkg": b"SQLite format 3\0", ".shp": b"\0\0\x27\x0a", ".fgb": b"fgb\x03"}
+_VECTORS = (".gpkg", ".shp", ".fgb")
 _STAC_API = re.compile(r".+/collections/[^/]+/items(/[^/]+)?")
 _MOST_BYTES = 1 << 28  # of JSON
 _NO_NAME = re.compile("[\0-\x1f\ud800-\udfff]")
@@ -96,7 +95,7 @@ def _resolve(name: str, base: str) -> str:
 
 def _in_text(path: str) -> Iterator[str]:
     with reading(path, "give a text file with a scene a line"):
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_text(path).splitlines()]
     yield from (_resolve(line, path) for line in lines if line and not line.startswith("#"))
 
 
@@ -113,13 +112,13 @@ def _in_layers(path: str, suffix: str) -> Iterator[str] | None:
     if suffix not in _VECTORS:
         return None
     with reading(path, _ADVICE):
-        with open(path, "rb") as file:
-            if not file.read(16).startswith(_VECTORS[suffix]):
-                return None
-        layers = [name for name, _ in pyogrio.list_layers(path)]
-        indexes = [layer for layer in layers if LOCATION in pyogrio.read_info(path, layer=layer)["fields"]]
+        if not has_kind(path, suffix):
+            return None
+    with vector_file(path) as source, reading(path, _ADVICE):
+        layers = [name for name, _ in pyogrio.list_layers(source)]
+        indexes = [layer for layer in layers if LOCATION in pyogrio.read_info(source, layer=layer)["fields"]]
         options = {"columns": [LOCATION], "read_geometry": False}
-        columns = [pyogrio.raw.read(path, layer=layer, **options)[3][0] for layer in indexes]
+        columns = [pyogrio.raw.read(source, layer=layer, **options)[3][0] for layer in indexes]
     return _in_index((name for column in columns for name in column), path) if indexes else None
 
 
@@ -149,11 +148,11 @@ def _load_json(url: str) -> Any:  # noqa: ANN401 - whatever there is
             with network.open_url(url) as answer:
                 content = answer.read(_MOST_BYTES + 1)
         else:
-            with open(url, "rb") as file:
+            with open_file(url) as file:
                 content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise DataError(f"{url}: has over {_MOST_BYTES >> 20} MB: split it")
-        return json.loads(content)
+        return parse_json(content)
 
 
 def _location(feature: object) -> object:
