@@ -17,8 +17,8 @@ from legnet_cli.errors import DataError, reading
 from legnet_cli.geo import geoparquet
 from legnet_cli.geo.crs import CRS
 from legnet_cli.geo.features import SEARCHED
-from legnet_cli.geo.polygons import objects_layer, outer_rings
 from legnet_cli.geo.ogr import vector_file
+from legnet_cli.geo.polygons import objects_layer, outer_rings
 from legnet_cli.geo.rings import rows_down
 from legnet_cli.geo.vector import Areas, check_format
 
