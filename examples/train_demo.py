@@ -79,9 +79,9 @@ def halved(extract: Any) -> Any:
 
 
 @torch.no_grad()
-def follow(average: nn.Module, model: nn.Module, step: int) -> None:
-    """Move the running average of the weights towards the model."""
-    decay = min(0.998, (1 + step) / (10 + step))
+def follow(average: nn.Module, model: nn.Module, step: int, most: float = 0.998) -> None:
+    """Move the running average of the weights towards the model, with a decay of at ``most`` that."""
+    decay = min(most, (1 + step) / (10 + step))
     for ours, theirs in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if ours.is_floating_point():
             ours.lerp_(theirs, 1 - decay)
