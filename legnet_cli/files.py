@@ -263,7 +263,7 @@ def _sweep(place: Path) -> None:
     """Remove what killed processes of this machine left in ``place``; an old output goes back to its name."""
     for folder in place.glob(".legnet-*"):
         made = _SCRATCH.fullmatch(folder.name)
-        if made is None or made["host"] != _host() or _is_alive(int(made["pid"])):
+        if made is None or made["host"] != _host() or is_alive(int(made["pid"])):
             continue
         with suppress(OSError):  # another process sweeps too
             for old in folder.iterdir() if made["use"] == "old" else ():
@@ -278,7 +278,7 @@ def _host() -> str:
     return re.sub(r"[^\w.-]", "_", socket.gethostname())
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether a process of this machine runs; on Windows, where asking would end it, always."""
     if os.name == "nt":
         return True

@@ -96,6 +96,7 @@ REGISTRY: dict[str, str] = {
     "--skip-bad": "split train eval convert",
     "--split": "train eval",
     "--stac": "predict export",
+    "--status": "predict",
     "--stretch": "split train predict diff eval",
     "--strict": "predict",
     "--style": "predict diff",

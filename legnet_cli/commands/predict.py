@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from legnet_cli.commands.console import list_problems, print_json, resumable
 from legnet_cli.commands.options import Terminal, command
-from legnet_cli.commands.progress import DownloadBar, ProgressBar
+from legnet_cli.commands.progress import DownloadBar, ProgressBar, clock
 from legnet_cli.engine.predict import PredictConfig
-from legnet_cli.errors import DataError, counted
+from legnet_cli.errors import ConfigError, DataError, counted
+from legnet_cli.settings import documented, option
 
 if TYPE_CHECKING:
-    from legnet_cli.engine.predict import PredictResult, SearchProgress
+    from rich.console import Console
+
+    from legnet_cli.engine.predict import JobStatus, PredictResult, SearchProgress
+
+WORST = 10  # scenes in a table at the end
 
 
-def _predict(config: PredictConfig, terminal: Terminal) -> None:
+@documented
+@dataclass(frozen=True)
+class _Terminal(Terminal):
+    """What ``predict`` shows."""
+
+    status: Path | None = option(  # noqa: RUF009 - a field is made by a call
+        None, "Tell only how far the search of this job folder, or output, has come."
+    )
+
+
+def _predict(config: PredictConfig | None, terminal: _Terminal) -> None:
     """Find objects in scenes, in map coordinates.
 
     Example: legnet predict scene.tif --weights legnet-tiny-dota10 --out boxes.geojson --preview boxes.png
     """
+    if config is None:
+        return _tell_status(terminal)
     from legnet_cli.engine.predict import predict as run
     from legnet_cli.engine.process import keep_freed
 
@@ -38,16 +57,49 @@ def _predict(config: PredictConfig, terminal: Terminal) -> None:
         raise DataError(f"{counted(len(result.failures), 'scene')} of {_scenes(result)} not searched: {again}")
 
 
-predict = command("predict", _predict, PredictConfig, Terminal)
+def _make(given: dict[str, Any], terminal: _Terminal) -> PredictConfig | None:
+    """The settings of a search; None where only that of another one is asked for."""
+    if terminal.status is None:
+        return PredictConfig(**given)
+    if given.get("scenes") or given.get("out"):
+        raise ConfigError("--status only tells of another search: leave out scenes and --out")
+    return None
+
+
+predict = command("predict", _predict, PredictConfig, _Terminal, make=_make)
 
 
 def show_search(bar: ProgressBar, state: SearchProgress) -> None:
-    """Tiles done, and the ground searched in a second."""
+    """Tiles done, and the other figures of a search."""
+    bar.show(state.tiles_done, state.tiles_total, ", ".join(_figures(state)), state.tiles_before)
+
+
+def _figures(state: SearchProgress | JobStatus) -> list[str]:
     parts = [f"{state.scenes_done:,} of {counted(state.scenes_total, 'scene')}"] if state.scenes_total > 1 else []
     parts += [counted(state.boxes, "box", "boxes")] if state.boxes else []
-    parts += [f"{state.km2_done / bar.seconds:.3g} km²/s"] if state.km2_done else []
-    parts += [f"{state.failures} failed"] if state.failures else []
-    bar.show(state.tiles_done, state.tiles_total, ", ".join(parts))
+    parts += [f"{state.km2_per_second:.3g} km²/s"] if state.km2_per_second else []
+    parts += [f"{state.failures:,} failed"] if state.failures else []
+    return parts + ([f"{state.workers} workers"] if state.workers > 1 else [])
+
+
+def _tell_status(terminal: _Terminal) -> None:
+    from legnet_cli.engine.predict import read_status
+
+    assert terminal.status is not None
+    status = read_status(terminal.status)
+    if terminal.json:
+        known = {name: value for name, value in asdict(status).items() if name != "processes"}
+        shares = [{**asdict(one), "progress": asdict(one.progress)} for one in status.processes]
+        print_json({**known, "folder": str(status.folder), "processes": shares})
+        return
+    left = [] if status.seconds_left is None else [f"{clock(status.seconds_left)} left"]
+    tiles = f"{status.tiles_done:,} of {counted(status.tiles_total, 'tile')}"
+    typer.echo(f"{status.folder}: {status.state}: {', '.join([tiles, *_figures(status), *left])}")
+    for one in status.processes:
+        share = f"share {one.share}, " if one.share else ""
+        heard = f"since {one.since}, heard of {one.silent:.0f} s ago"
+        typer.echo(f"{share}process {one.pid} on {one.host}: {one.state}, {heard}")
+    list_problems([*status.reasons.values()], "not searched")
 
 
 def _scenes(result: PredictResult) -> int:
@@ -61,6 +113,7 @@ def _as_dict(result: PredictResult) -> dict[str, object]:
             "name": scene.name,
             "objects": len(scene.detections),
             "tiles": scene.tiles,
+            "empty_tiles": scene.empty,
             "km2": scene.km2,
         }
         for scene in result.scenes
@@ -93,9 +146,30 @@ def _show(result: PredictResult) -> None:
     console = Console(stderr=True)
     console.print(f"{result.model}: {sum(result.counts.values()):,} objects", highlight=False, soft_wrap=True)
     console.print(table)
+    _show_scenes(result, console)
     area = "" if result.km2 is None else f"{result.km2:,.3g} km², "
     scenes = counted(len(result.scenes), "scene")
     system = "" if result.crs is None else f", in {result.crs}"
     console.print(f"{scenes}, {area}{result.seconds:.1f} s → {result.out}{system}", highlight=False, soft_wrap=True)
     for path in result.previews:
         console.print(f"preview → {path}", highlight=False, soft_wrap=True)
+
+
+def _show_scenes(result: PredictResult, console: Console) -> None:
+    """Those to look at first: failures, then the scenes of which the largest share had no data to be searched."""
+    if _scenes(result) == 1:
+        return
+    from rich.table import Table
+
+    poor = sorted(result.scenes, key=lambda scene: (-scene.empty / max(scene.tiles, 1), len(scene.detections)))
+    rows = [(failure.name, "not searched", "", "") for failure in result.failures[:WORST]]
+    for scene in poor[: WORST - len(rows)]:
+        empty = f"{scene.empty / max(scene.tiles, 1):.0%}"
+        rows.append((scene.name, f"{len(scene.detections):,}", f"{scene.tiles:,}", empty))
+    more = _scenes(result) - len(rows)
+    table = Table("scene", "objects", "tiles", "without data", caption=f"and {more:,} more scenes" if more else None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, highlight=False)

@@ -28,7 +28,7 @@ class ProgressBar:
         self._unit, self._quiet, self._lines, self._scale = unit, quiet, lines, scale
         self._bar: tqdm[Any] | None = None
         self._start = self._last = time.monotonic()
-        self._told = -1
+        self._told, self._before = -1, 0
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -42,12 +42,13 @@ class ProgressBar:
         """Time since it was made."""
         return max(time.monotonic() - self._start, 1e-9)
 
-    def show(self, done: int, total: int | None, text: str = "") -> None:
-        """Take in what is done of all, and what else to tell of it."""
+    def show(self, done: int, total: int | None, text: str = "", before: int = 0) -> None:
+        """Take in what is done of all, what else to tell of it, and how much was done before, in no time of now."""
         if self._quiet:
             return
+        fresh, self._before = before - self._before, before
         if sys.stderr.isatty():
-            self._move(done, total, text)
+            self._move(done, total, text, fresh)
         elif self._lines and total:
             self._tell(done, total, text)
 
@@ -58,13 +59,16 @@ class ProgressBar:
 
             tqdm.write(line, file=sys.stderr)
 
-    def _move(self, done: int, total: int | None, text: str) -> None:
+    def _move(self, done: int, total: int | None, text: str, fresh: int) -> None:
         if self._bar is None:
             from tqdm import tqdm
 
             what = "weights" if self._scale else None
             self._bar = tqdm(desc=what, unit=self._unit, unit_scale=self._scale, dynamic_ncols=True, smoothing=0.1)
         self._bar.total = total
+        if fresh:
+            self._bar.n, self._bar.last_print_n = self._bar.n + fresh, self._bar.last_print_n + fresh
+            self._bar.initial += fresh
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(done - self._bar.n)
 
@@ -74,9 +78,17 @@ class ProgressBar:
         if done == self._told or (soon and done < total):
             return
         self._last, self._told = now, done
-        left = time.strftime("%H:%M:%S", time.gmtime((total - done) * elapsed / max(done, 1)))
-        parts = [f"{done:,} of {total:,} {self._unit}s", f"{done / elapsed:.3g} {self._unit}s/s", text, f"{left} left"]
+        rate = (done - self._before) / elapsed
+        speed = [f"{rate:.3g} {self._unit}s/s"] if rate else []
+        left = [f"{clock((total - done) / rate)} left"] if rate else []
+        parts = [f"{done:,} of {total:,} {self._unit}s", *speed, text, *left]
         typer.echo(", ".join(part for part in parts if part), err=True)
+
+
+def clock(seconds: float) -> str:
+    """A time span as hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{rest:02}"
 
 
 class DownloadBar(ProgressBar):

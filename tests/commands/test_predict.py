@@ -46,7 +46,14 @@ def test_json(tmp_path, blobs, scene):
     assert found["objects"] == {"bright": 1, "dim": 1}
     assert (found["outputs"], found["crs"]) == ([str(tmp_path / "o.csv")], None)
     assert found["scenes"] == [
-        {"path": scene, "name": "a.tif", "objects": 2, "tiles": 4, "km2": pytest.approx(0.008, rel=0.01)}
+        {
+            "path": scene,
+            "name": "a.tif",
+            "objects": 2,
+            "tiles": 4,
+            "empty_tiles": 0,
+            "km2": pytest.approx(0.008, rel=0.01),
+        }
     ]
     assert result.stderr == ""
 
@@ -138,3 +145,38 @@ def test_a_dark_scene_gives_an_empty_layer(tmp_path, blobs, write_scene):
     result = run(scene, "-w", "any", "-o", tmp_path / "o.geojson")
     assert result.exit_code == 0
     assert json.loads((tmp_path / "o.geojson").read_text())["features"] == []
+
+
+def test_scenes_to_look_at_come_first(tmp_path, blobs, scene, write_scene):
+    half = draw((160, 200), BOXES, [160, 250])
+    half[:, 100:] = 0
+    many = [
+        scene,
+        write_scene("half.tif", half, nodata=0),
+        *(write_scene(f"{n}.tif", half[:99, :99]) for n in range(9)),
+    ]
+    (tmp_path / "note.tif").write_text("no raster")
+    result = run(*many, tmp_path / "note.tif", "-w", "any", "-o", tmp_path / "o.gpkg")
+    assert result.exit_code == 3
+    table = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stderr.splitlines() if "│" in line]
+    rows = [row for row in table if len(row) == 4]
+    assert rows[:2] == [["note.tif", "not searched", "", ""], ["half.tif", "1", "4", "50%"]]
+    assert len(rows) == 10
+    assert "and 2 more scenes" in result.stderr
+    assert "not searched: " in result.stderr
+
+
+def test_status_of_a_job(tmp_path, blobs, scene):
+    (tmp_path / "note.tif").write_text("no raster")
+    assert run(scene, tmp_path / "note.tif", "-w", "any", "-o", tmp_path / "o.gpkg", "-q").exit_code == 3
+    result = run("--status", tmp_path / "o.gpkg")
+    assert result.exit_code == 0
+    first, second = result.stdout.splitlines()
+    assert first.endswith(": done: 4 of 4 tiles, 1 of 2 scenes, 2 boxes, 1 failed")
+    assert second.startswith("process ")
+    found = json.loads(run("--status", tmp_path / ".o.gpkg.legnet-job", "--json").stdout)
+    assert (found["state"], found["tiles_done"], found["processes"][0]["state"]) == ("done", 4, "done")
+    for args, code in (((tmp_path,), 3), ((tmp_path / "o.gpkg", scene), 2)):
+        result = run("--status", *args)
+        assert result.exit_code == code
+        assert result.stderr.count("\n") == 1

@@ -49,6 +49,7 @@ class Cluster:
         self._config, self._most = config, config.workers if local else None
         self._actors: list[Any] = []
         self._busy: dict[Any, Any] = {}
+        self._lost: set[int] = set()
         self._looked = 0.0
         self._grow()
 
@@ -58,6 +59,11 @@ class Cluster:
         if time.monotonic() - self._looked > _LOOK:
             self._grow()
         return 2 * len(self._actors)
+
+    @property
+    def alive(self) -> int:
+        """Actors, those left out that were lost and have found nothing since."""
+        return len(self._actors) - len(self._lost)
 
     def _grow(self) -> None:
         """An actor for each GPU of the cluster, or without any for each of its CPUs, a few at most on one machine."""
@@ -89,15 +95,18 @@ class Cluster:
         ready, _ = self._ray.wait(list(handles), num_returns=1, timeout=_LOOK)
         ended: list[tuple[Any, Part | str | None]] = []
         for handle in ready:
-            self._busy.pop(handle, None)
+            actor = id(self._busy.pop(handle))
             try:
                 ended.append((handle, self._ray.get(handle)))
+                self._lost.discard(actor)
+                continue
             except self._ray.exceptions.RayActorError as error:
                 if isinstance(error, self._ray.exceptions.ActorDiedError) and "creation task" in str(error):
                     raise  # the weights could not be loaded: a fault of ours or of the node, which comes again
-                ended.append((handle, None))
             except (self._ray.exceptions.WorkerCrashedError, self._ray.exceptions.OutOfMemoryError):
-                ended.append((handle, None))
+                pass
+            ended.append((handle, None))
+            self._lost.add(actor)
         return ended
 
     def __enter__(self) -> Cluster:

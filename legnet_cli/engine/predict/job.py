@@ -1,7 +1,8 @@
 """The folder of a search: what each unit of work found, so that nothing is lost and many workers can share it.
 
-``job.json`` says what decides the result; ``parts/<scene>/<block>.npz`` holds the boxes of a block of tiles before
-tiles are merged. A part appears whole or not at all, and one that cannot be read counts as missing.
+``job.json`` says what decides the result, ``holder*.json`` who works on it and how far it has come;
+``parts/<scene>/<block>.npz`` holds the boxes of a block of tiles before tiles are merged. A part appears whole or not
+at all, and one that cannot be read counts as missing.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections
 from legnet_cli.engine.predict.plan import ScenePlan
-from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.errors import ConfigError, DataError, reading
 from legnet_cli.files import PathLike, store_url, writable, write_whole
 from legnet_cli.geo.stores import object_stamp
 
 RECORD = "job.json"
 SCENE = "{scene}"  # in the name of an output, of which there is then one a scene
 _WRITTEN = "written.jsonl"
+_HOLDER = "holder"
 _FORMAT = 2
 
 
@@ -72,6 +74,8 @@ class Job:
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder, self._settings = folder, dict(settings)
         self._record: dict[str, object] = {}
+        self._note: dict[str, object] = {}
+        self._holder = folder / f"{_HOLDER}.json"
 
     @contextmanager
     def open(self, plans: Sequence[ScenePlan], *, fresh: bool, shared: str = "") -> Iterator[None]:
@@ -118,23 +122,36 @@ class Job:
     @contextmanager
     def _held(self, shared: str) -> Iterator[None]:
         lock = filelock.FileLock(self.folder / f"lock{shared}")
-        holder = self.folder / f"holder{shared}.json"
+        self._holder = self.folder / f"{_HOLDER}{shared}.json"
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
             who = {"pid": "?", "host": "?", "since": "?"}
             with suppress(OSError, ValueError):
-                who |= json.loads(holder.read_text())
+                who |= json.loads(self._holder.read_text())
             raise DataError(
                 f"{self.folder}: in use by process {who['pid']} on {who['host']} since {who['since']}: "
                 "wait for it to end, or give another --out"
             ) from None
         try:
             since = time.strftime("%Y-%m-%d %H:%M:%S")
-            holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+            self._note = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+            write_whole(self._holder, json.dumps(self._note).encode())
             yield
         finally:
             lock.release()
+
+    def note_progress(self, stage: str, progress: Mapping[str, object], failures: Sequence[tuple[str, str]]) -> None:
+        """Note, for whoever asks the folder, what this process is at; see :func:`read_notes`.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        note = {**self._note, "seen": time.time(), "stage": stage, "progress": progress, "failures": failures}
+        scratch = self._holder.with_suffix(".new")
+        with writable(self.folder):  # which another share may have removed, and then it stays so
+            scratch.write_text(json.dumps(note))
+            os.replace(scratch, self._holder)
 
     def _check(self, plans: Sequence[ScenePlan]) -> None:
         """Compare with what an earlier run recorded, and record this one."""
@@ -154,8 +171,9 @@ class Job:
                 if before and plan.stamp and before != plan.stamp and self._has_parts(plan.key):
                     raise ConfigError(f"{plan.name}: has changed since its search began: start again with --overwrite")
             stamps = {**known, **stamps}
-        self._record = {"format": _FORMAT, "settings": self._settings, "scenes": stamps}
-        self._write_record()
+        every = {plan.key: (plan.name, len(plan.tiles), plan.km2) for plan in plans}
+        self._record = {"format": _FORMAT, "settings": self._settings, "scenes": stamps, "plan": every}
+        write_whole(self.folder / RECORD, json.dumps(self._record).encode())
 
     def _read_record(self) -> dict[str, dict[str, str]] | None:
         try:
@@ -165,9 +183,6 @@ class Job:
         except (OSError, ValueError, KeyError, TypeError):
             pass
         return None
-
-    def _write_record(self) -> None:
-        write_whole(self.folder / RECORD, json.dumps(self._record, indent=1).encode())
 
     @functools.cached_property
     def _written(self) -> dict[str, str]:
@@ -238,6 +253,51 @@ class Job:
     def remove(self) -> None:
         """Delete the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class JobScene:
+    """A scene of a job, as its folder has it.
+
+    Attributes:
+        name: unique in the job.
+        tiles: number.
+        km2: ground that they cover; None if unknown.
+        done: tiles that have been searched.
+    """
+
+    name: str
+    tiles: int
+    km2: float | None
+    done: int
+
+
+def is_job(folder: Path) -> bool:
+    """Whether ``folder`` is that of a job."""
+    return (folder / RECORD).is_file()
+
+
+def read_scenes(folder: Path) -> list[JobScene]:
+    """The scenes of the last run of a job.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    with reading(folder, "name the folder of a job"):
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        size, scenes = int(record["settings"]["block"]), []
+        for key, (name, tiles, km2) in record["plan"].items():
+            blocks = [int(part.stem) for part in (folder / "parts" / key).glob("*.npz")]
+            scenes.append(JobScene(name, tiles, km2, sum(min(size, tiles - block * size) for block in blocks)))
+    return scenes
+
+
+def read_notes(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What processes noted of themselves, by the share of the job that they have: ``3/8``, or empty for all of it."""
+    for path in folder.glob(f"{_HOLDER}*.json"):
+        with suppress(OSError, ValueError):
+            note = json.loads(path.read_text(encoding="utf-8"))
+            yield path.stem.removeprefix(_HOLDER).lstrip("-").replace("-of-", "/"), note
 
 
 def _stamp(path: Path) -> str:

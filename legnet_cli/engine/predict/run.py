@@ -27,9 +27,10 @@ from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Job, job_folder
 from legnet_cli.engine.predict.outputs import check_outputs, check_scenes, layer_name, paths_of, preview_paths
 from legnet_cli.engine.predict.plan import ScenePlan, plan_scene, scene_names, settings_digest, shares
+from legnet_cli.engine.predict.progress import Heartbeat, SceneFailure, SearchProgress, Tally
 from legnet_cli.engine.predict.provenance import read_replay
 from legnet_cli.engine.predict.results import SceneResult
-from legnet_cli.engine.predict.search import Crew, Done, join_scene, search_by_crew, search_here
+from legnet_cli.engine.predict.search import Crew, join_scene, search_by_crew, search_here
 from legnet_cli.engine.predict.spool import spool
 from legnet_cli.engine.predict.workers import Processes, gpus
 from legnet_cli.engine.predict.write import Writer
@@ -40,15 +41,6 @@ from legnet_cli.geo.inputs import find_scenes, find_stamps, is_remote
 logger = logging.getLogger(__name__)
 
 OPENERS = 16  # scenes of a network that are opened at once
-
-
-@dataclass(frozen=True)
-class SceneFailure:
-    """A scene that could not be searched, and why."""
-
-    path: str
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -89,20 +81,6 @@ class PredictResult:
         """Ground area searched, in square kilometres; None if no scene is georeferenced."""
         areas = [scene.km2 for scene in self.scenes if scene.km2 is not None]
         return sum(areas) if areas else None
-
-
-@dataclass(frozen=True)
-class SearchProgress:
-    """State of a search: tiles done, the ground they cover, scenes, boxes before tiles are merged, and failures."""
-
-    scene: str
-    tiles_done: int
-    tiles_total: int
-    km2_done: float
-    scenes_done: int = 0
-    scenes_total: int = 1
-    boxes: int = 0
-    failures: int = 0
 
 
 def predict(
@@ -149,24 +127,25 @@ def predict(
         replay.check(how, stamps)
     plans, failures = _plan(stamps, names, config, detector, aoi)
     check_scenes([(plan.name, plan.scene.georef) for plan in plans], detector.card.classes, config)
-    job = Job(folder, how)
-    shard = config.shard
-    share = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
-    with job.open(plans, fresh=config.overwrite and shard is None, shared=share), _kept_if_used(job, shard is None):
-        failures += _search(plans, job, config, detector, on_progress, observer)
+    job, tally = Job(folder, how), Tally(plans, config.shard, failures)
+    with _opened(job, plans, config), Heartbeat(job, tally) as heartbeat:
+        _search(plans, job, config, detector, tally, on_progress, observer)
+        failures = tally.failures
         bad = {failure.name for failure in failures}
         good = [plan for plan in plans if plan.name not in bad]
         if not good:
             raise DataError(failures[0].reason)
         results: list[SceneResult] = []
-        with job.last(good, shared=shard is not None) as last:
+        with job.last(good, shared=config.shard is not None) as last:
             if last:
+                heartbeat.enter("writing")
                 results = spool(join_scene(plan, job, config, wanted, observer) for plan in good)
                 writer = Writer(config, detector.card, how, job)
                 with observer("write"):
                     outs = writer.write(results, dict(zip(names, outs, strict=True)))
                 previews = writer.draw(zip(good, results, strict=True), dict(zip(names, previews, strict=False)))
                 if not failures:
+                    heartbeat.stop()
                     job.remove()
     return PredictResult(
         tuple(results),
@@ -182,14 +161,17 @@ def predict(
 
 
 @contextmanager
-def _kept_if_used(job: Job, alone: bool) -> Iterator[None]:
-    """After an error or interrupt keep the folder only if others use it, or there is something to go on from."""
-    try:
-        yield
-    except BaseException:
-        if alone and job.empty:
-            job.remove()
-        raise
+def _opened(job: Job, plans: Sequence[ScenePlan], config: PredictConfig) -> Iterator[None]:
+    """Hold the folder; after an error or interrupt it stays only if others use it, or there is something in it."""
+    alone = config.shard is None
+    share = "" if config.shard is None else "-{}-of-{}".format(*config.shard)
+    with job.open(plans, fresh=config.overwrite and alone, shared=share):
+        try:
+            yield
+        except BaseException:
+            if alone and job.empty:
+                job.remove()
+            raise
 
 
 def _load(config: PredictConfig, on_download: Callable[[int, int | None], None]) -> Detector:
@@ -268,15 +250,16 @@ def _search(
     job: Job,
     config: PredictConfig,
     detector: Detector,
+    tally: Tally,
     on_progress: Callable[[SearchProgress], None],
     observer: StageObserver,
-) -> list[SceneFailure]:
-    """Search the blocks that are missing; returns the scenes that failed.
+) -> None:
+    """Search the blocks that are missing, and count.
 
     Raises:
         DataError: a scene failed and ``config.strict`` is set, or a part cannot be written.
     """
-    units, tally = shares(plans, config.shard), _Tally(plans)
+    units = shares(plans, config.shard)
     with _crew(config) as crew:
         if crew is None:
             ended = search_here(units, job, config, detector, observer, lambda count: on_progress(tally.tick(count)))
@@ -287,8 +270,8 @@ def _search(
                 if config.strict:
                     raise DataError(done.error)
                 job.drop(done.plan)
+            tally.workers = 1 if crew is None else crew.alive
             on_progress(tally.add(done))
-    return tally.failures
 
 
 def _crew(config: PredictConfig) -> AbstractContextManager[Crew | None]:
@@ -299,39 +282,3 @@ def _crew(config: PredictConfig) -> AbstractContextManager[Crew | None]:
         return Cluster(config)
     devices = gpus(config.devices) or [config.device] * config.workers
     return Processes(config, devices) if len(devices) > 1 or config.devices else nullcontext()
-
-
-class _Tally:
-    """How far a search has come."""
-
-    def __init__(self, plans: Sequence[ScenePlan]) -> None:
-        self._left = {plan.key: len(plan.tiles) for plan in plans}
-        self._total, self._scenes = sum(self._left.values()), len(plans)
-        self._finished = sum(left == 0 for left in self._left.values())
-        self._tiles, self._km2, self._boxes, self._name, self._ticks = 0, 0.0, 0, "", 0
-        self.failures: list[SceneFailure] = []
-
-    def tick(self, tiles: int) -> SearchProgress:
-        """Tiles of a block that goes on."""
-        self._ticks += tiles
-        return self._state()
-
-    def add(self, done: Done) -> SearchProgress:
-        """A block that has ended."""
-        plan, self._ticks, self._name = done.plan, 0, done.plan.name
-        if done.error:
-            self.failures.append(SceneFailure(plan.scene.path, plan.name, done.error))
-            self._total -= self._left.pop(plan.key, 0)
-        else:
-            self._tiles, self._boxes = self._tiles + done.tiles, self._boxes + done.boxes
-            self._km2 += (plan.km2 or 0.0) * done.tiles / max(len(plan.tiles), 1)
-            if plan.key in self._left:
-                self._left[plan.key] -= done.tiles
-                self._finished += self._left[plan.key] == 0
-        return self._state()
-
-    def _state(self) -> SearchProgress:
-        tiles = self._tiles + self._ticks
-        return SearchProgress(
-            self._name, tiles, self._total, self._km2, self._finished, self._scenes, self._boxes, len(self.failures)
-        )

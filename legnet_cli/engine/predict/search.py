@@ -37,6 +37,10 @@ class Crew(Protocol):
     def capacity(self) -> int:
         """How many blocks may be under way or waiting for a worker."""
 
+    @property
+    def alive(self) -> int:
+        """How many workers there are now."""
+
     def submit(self, plan: ScenePlan, block: int) -> Any:  # noqa: ANN401 - its own kind of handle
         """Have a block searched."""
 
@@ -46,12 +50,20 @@ class Crew(Protocol):
 
 @dataclass(frozen=True)
 class Done:
-    """A unit of work that has ended: how many tiles it had and boxes it found, or why it could not be searched."""
+    """A unit of work that has ended.
+
+    Attributes:
+        plan: its scene.
+        tiles, boxes: how many it had and found.
+        error: why it could not be searched.
+        known: whether an earlier run had searched it.
+    """
 
     plan: ScenePlan
     tiles: int
     boxes: int
     error: str = ""
+    known: bool = False
 
 
 def search_by_crew(units: Iterable[Unit], job: Job, crew: Crew) -> Iterator[Done]:
@@ -66,7 +78,7 @@ def search_by_crew(units: Iterable[Unit], job: Job, crew: Crew) -> Iterator[Done
         if known is None:
             todo.append((plan, block))
         else:
-            yield Done(plan, plan.size(block), len(known.found))
+            yield Done(plan, plan.size(block), len(known.found), known=True)
     failed: set[str] = set()
     losses: Counter[tuple[str, int]] = Counter()
     running: dict[Any, Unit] = {}
@@ -109,7 +121,7 @@ def search_here(
         if plan.key in failed:
             continue
         if (known := job.load(plan, block)) is not None:
-            yield Done(plan, plan.size(block), len(known.found))
+            yield Done(plan, plan.size(block), len(known.found), known=True)
             continue
         try:
             with plan.scene:

@@ -129,6 +129,11 @@ class Processes:
         """One block under way and one waiting for each process."""
         return 2 * len(self._devices)
 
+    @property
+    def alive(self) -> int:
+        """Processes that have been started and have not ended."""
+        return len(multiprocessing.active_children())
+
     def submit(self, plan: ScenePlan, block: int) -> Future[Part | str]:
         """Have a block searched."""
         self._pool = self._pool or self._start_pool()
