@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.checkpoint import ModelCard, checked_card
 from legnet_cli.detectors.weights.recipes import MEAN, STD
 from legnet_cli.errors import CheckpointError
+from legnet_cli.untrusted import parse_json
 
 EXPORT_FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO IR", ".pt2": "torch.export"}
 FILE_PRECISIONS = ("fp32", "fp16", "int8")
@@ -105,18 +106,34 @@ def from_metadata(metadata: Mapping[str, str], path: Path) -> tuple[ModelCard, E
         CheckpointError: if the file was not written by ``legnet export``, or by a newer one.
     """
     try:
-        version = json.loads(metadata["legnet"])
+        version = parse_json(metadata["legnet"])
         known = {name.name for kind in (ModelCard, ExportFacts) for name in fields(kind)}
-        values = {key: json.loads(text) for key, text in metadata.items() if key in known}
-        card = ModelCard(**{f.name: values[f.name] for f in fields(ModelCard) if f.name in values})
-        facts = ExportFacts(**{f.name: values[f.name] for f in fields(ExportFacts)})
-    except (KeyError, ValueError, TypeError):
+        values = {key: parse_json(text) for key, text in metadata.items() if key in known}
+        card = checked_card(ModelCard(**{f.name: values[f.name] for f in fields(ModelCard) if f.name in values}))
+        facts = _checked_facts(ExportFacts(**{f.name: values[f.name] for f in fields(ExportFacts)}))
+        newer = version > FORMAT_VERSION
+    except (KeyError, ValueError, TypeError, AttributeError):
         raise CheckpointError(f"{path}: was not written by legnet export: export the weights again") from None
-    if version > FORMAT_VERSION:
+    if newer:
         raise CheckpointError(f"{path}: made by a newer legnet (format {version}): update legnet")
-    size = tuple(facts.size) if facts.size else None
-    card = ModelCard(**{**values_of(card), "classes": tuple(card.classes)})
-    return card, ExportFacts(**{**values_of(facts), "size": size})
+    return card, facts
+
+
+def _checked_facts(facts: ExportFacts) -> ExportFacts:
+    """``facts``, as they were read from a file.
+
+    Raises:
+        ValueError, TypeError: a value is of another kind than it must be.
+    """
+    size = None if facts.size is None else tuple(facts.size)
+    if size is not None and not (len(size) == 2 and all(isinstance(side, int) and 0 < side < 1 << 20 for side in size)):
+        raise ValueError("size")
+    texts, counts = (facts.precision, facts.source_sha256), (facts.max_detections,)
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(count, int) for count in counts):
+        raise TypeError("facts")
+    if not (0 <= facts.score_threshold <= 1 and 0 <= facts.nms_threshold <= 1):
+        raise ValueError("thresholds")
+    return replace(facts, size=size)
 
 
 def values_of(record: ModelCard | ExportFacts) -> dict[str, Any]:

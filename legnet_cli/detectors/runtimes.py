@@ -200,7 +200,7 @@ def _open_program(path: Path, device: torch.device, _: bool) -> tuple[Mapping[st
     extra = {METADATA_FILE: ""}
     try:
         module = torch.export.load(path, extra_files=extra).module().to(device)
-        metadata = json.loads(extra[METADATA_FILE])
+        metadata = dict(json.loads(extra[METADATA_FILE]))
         least = int(metadata.get(LEAST_SIDE, 65))  # files before that key were of Oriented R-CNN
     except Exception as error:  # a damaged archive makes it fail in any way it likes
         raise _damaged(path, error) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -21,10 +22,13 @@ from legnet_cli.detectors.weights.recipes import BACKBONES, DATASETS, Recipe, ge
 from legnet_cli.detectors.weights.tensors import State, read_state, tidy_state
 from legnet_cli.errors import CheckpointError, ConfigError
 from legnet_cli.files import atomic_path
+from legnet_cli.untrusted import parse_json
 
 logger = logging.getLogger(__name__)
 
 CARD_VERSION = 1
+_LARGEST_TILE = 1 << 20  # px
+_MOST_CLASSES = 1 << 16
 _CARD_KEY = "legnet"  # of the safetensors metadata
 # detector -> a tensor that tells it apart, and how many more outputs than classes that has; the first found decides
 _HEADS = {
@@ -137,7 +141,7 @@ def infer_recipe(state: State, path: str | Path) -> tuple[Recipe, int]:
     backbone = None
     for kind, tensor, per_width in (("LEGNet", "Stem.LoG.conv_init.weight", 4), ("UnravelNet", "Stem.proj.weight", 1)):
         if prefix + tensor in state:
-            width = per_width * state[prefix + tensor].shape[0]
+            width = per_width * _outputs(state, prefix + tensor)
             backbone = next((b for b in BACKBONES.values() if (b.kind, b.stem_dim) == (kind, width)), None)
     if backbone is None:
         raise CheckpointError(f"{path}: no LEGNet or UnravelNet of a known size ({', '.join(BACKBONES)})")
@@ -145,27 +149,69 @@ def infer_recipe(state: State, path: str | Path) -> tuple[Recipe, int]:
         raise CheckpointError(f"{path}: holds only a {backbone.name} backbone: give a detector's weights")
     for detector, (tensor, extra) in _HEADS.items():
         if tensor in state:
-            anchors = state["rpn_head.rpn_cls.weight"].shape[0] if "rpn_head.rpn_cls.weight" in state else 1
-            regression = state.get("rpn_head.rpn_reg.weight", torch.zeros(0)).shape[0]
+            anchors = _outputs(state, "rpn_head.rpn_cls.weight") or 1
+            regression = _outputs(state, "rpn_head.rpn_reg.weight")
             if detector == "oriented-rcnn" and regression == 4 * anchors:
                 detector = "rotated-faster-rcnn"
-            return get_recipe(f"{detector}/{backbone.name}"), state[tensor].shape[0] - extra
+            classes = _outputs(state, tensor) - extra
+            if not 0 < classes <= _MOST_CLASSES:
+                raise CheckpointError(f"{path}: {tensor} is of {classes:,} classes: give a detector's weights")
+            return get_recipe(f"{detector}/{backbone.name}"), classes
     raise CheckpointError(f"{path}: unknown detection head: `legnet models` lists those")
+
+
+def _outputs(state: State, name: str) -> int:
+    """Length of a tensor's first axis; 0 if there is none."""
+    return state[name].shape[0] if name in state and state[name].ndim else 0
 
 
 def _read_card(meta: Mapping[str, Any], path: Path) -> ModelCard:
     try:
-        values = json.loads(meta[_CARD_KEY])
+        values = parse_json(meta[_CARD_KEY])
         version = values["version"]
         card = ModelCard(**{f.name: values[f.name] for f in fields(ModelCard) if f.name in values})
-        card = replace(card, classes=tuple(card.classes))
-        if not all(isinstance(name, str) for name in card.classes):
-            raise TypeError
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise CheckpointError(f"{path}: its model card is damaged: download it again") from None
-    if version > CARD_VERSION:
+        card, newer = checked_card(card), version > CARD_VERSION
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        detail = f" ({error})" if isinstance(error, CardError) else ""
+        raise CheckpointError(f"{path}: its model card is damaged{detail}: download it again") from None
+    if newer:
         raise CheckpointError(f"{path}: made by a newer legnet (card version {version}): update legnet")
     return card
+
+
+class CardError(ValueError):
+    """A value of a model card that cannot be."""
+
+
+def checked_card(card: ModelCard) -> ModelCard:
+    """``card``, as it was read from a file, with its classes as a tuple.
+
+    Raises:
+        CardError: a value is of another kind than it must be.
+    """
+    known = card.classes if isinstance(card.classes, (list, tuple)) else ()
+    sound = {
+        "name": isinstance(card.name, str) and card.name.isprintable(),
+        "recipe": isinstance(card.recipe, str),
+        "classes": bool(known) and all(isinstance(name, str) and name.isprintable() for name in known),
+        "tile": _is_whole(card.tile) and 0 < card.tile <= _LARGEST_TILE,
+        "overlap": _is_whole(card.overlap) and 0 <= card.overlap < _LARGEST_TILE,
+        "gsd": card.gsd is None or (_is_number(card.gsd) and 0 < card.gsd < math.inf),
+        "stretch": isinstance(card.stretch, str),
+        "model": card.model is None or (isinstance(card.model, dict) and isinstance(card.model.get("type"), str)),
+        **{key: isinstance(getattr(card, key), str | None) for key in ("licence", "trained_on", "data_sha256")},
+    }
+    if wrong := [key for key, fine in sound.items() if not fine]:
+        raise CardError(f"{wrong[0]} is {getattr(card, wrong[0])!r:.40}")
+    return replace(card, classes=tuple(known))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_whole(value) or isinstance(value, float)
 
 
 def _check_card(card: ModelCard, recipe: Recipe, path: Path) -> None:
@@ -180,8 +226,8 @@ def _check_card(card: ModelCard, recipe: Recipe, path: Path) -> None:
 def _known_classes(meta: Mapping[str, Any], count: int, path: Path) -> tuple[str, ...]:
     """Class names of the file, else of the benchmark with as many classes, else numbers."""
     names = meta.get("CLASSES")
-    if isinstance(names, (list, tuple)) and len(names) == count:
-        return tuple(str(name) for name in names)
+    if isinstance(names, (list, tuple)) and len(names) == count and all(isinstance(name, str) for name in names):
+        return tuple(names)
     dataset = next((d for d in DATASETS.values() if len(d.classes) == count > 1), None)
     source = f"those of {dataset.title}, which has as many" if dataset else "numbers"
     logger.warning("%s has no class names for its %d classes; using %s", path.name, count, source)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
-from legnet_cli.errors import CheckpointError
+from legnet_cli.errors import CheckpointError, reason
+from legnet_cli.untrusted import open_file
 
 State = dict[str, Tensor]
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_DTYPES = {*_FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+_MOST_REPEATED = 8  # times: halves become float32, and EMA copies or tied weights share what is stored
+_SLACK = 1 << 28  # bytes that a file of any size may stand for
 
 
 def read_state(path: Path) -> tuple[State, dict[str, Any]]:
@@ -26,6 +33,7 @@ def read_state(path: Path) -> tuple[State, dict[str, Any]]:
     """
     kind = _file_kind(path)
     content, meta = _read_safetensors(path) if kind == "safetensors" else _read_pickle(path)
+    _check_kinds(content, path)
     state = tidy_state(content, path)
     if not state:
         raise CheckpointError(f"{path}: holds no tensors")
@@ -88,7 +96,7 @@ def _some(names: Iterable[str], limit: int = 3) -> str:
 def _file_kind(path: Path) -> str:
     """``safetensors`` or ``pickle`` by the first bytes, whatever the suffix."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(16)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
@@ -110,14 +118,30 @@ def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: is damaged or truncated: download it again ({error})") from None
+    except Exception as error:  # of Rust, or of a type of numbers that torch does not have
+        raise CheckpointError(f"{path}: is damaged or truncated: download it again ({reason(error)})") from None
+
+
+def load_plain(path: Path) -> Any:  # noqa: ANN401
+    """What ``torch.save`` wrote to a file, on the CPU; nothing in the file is run as code.
+
+    Raises:
+        ValueError: the file would be unpacked to far more than it has.
+        Exception: it is damaged, and makes the unpickler fail in any way it likes.
+    """
+    with open_file(path) as file:
+        if zipfile.is_zipfile(file):  # torch.save compresses nothing
+            with zipfile.ZipFile(file) as archive:
+                unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > max(2 * path.stat().st_size, _SLACK):
+                raise ValueError(f"it unpacks to {unpacked / 2**30:,.1f} GiB")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _read_pickle(path: Path) -> tuple[State, dict[str, Any]]:
     try:
         with torch.serialization.safe_globals(_harmless_globals()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = load_plain(path)
     # damaged bytes make the unpickler fail in any way it likes
     except Exception as error:
         refused = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
@@ -131,7 +155,26 @@ def _read_pickle(path: Path) -> tuple[State, dict[str, Any]]:
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state dict")
     inner = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), dict)), content)
     meta = content.get("meta")
-    return {k: v for k, v in inner.items() if isinstance(v, Tensor)}, meta if isinstance(meta, dict) else {}
+    found = {name: tensor for name, tensor in inner.items() if isinstance(tensor, Tensor)}
+    if odd := [name for name in found if not isinstance(name, str)]:
+        raise CheckpointError(f"{path}: holds a tensor called {odd[0]!r:.40}: names must be text")
+    return found, meta if isinstance(meta, dict) else {}
+
+
+def _check_kinds(state: State, path: Path) -> None:
+    """Refuse tensors that are no plain numbers, or that stand for far more numbers than the file has.
+
+    A view may repeat one stored number as often as it likes, and would take that much memory in float32.
+    """
+    most, total = max(_MOST_REPEATED * path.stat().st_size, _SLACK), 0
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.dtype not in _DTYPES:
+            kind = "without values" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
+            raise CheckpointError(f"{path}: its tensor {name:.80} is {kind}: save plain tensors, such as float32")
+        total += tensor.numel() * max(4, tensor.element_size())
+        if total > most:
+            shape = list(tensor.shape)
+            raise CheckpointError(f"{path}: {name:.80} {shape} stands for more than the file stores: download it again")
 
 
 def _harmless_globals() -> list[Any]:

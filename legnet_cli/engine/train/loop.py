@@ -154,7 +154,7 @@ class Loop:
             if self.stepper.scaler and content["scaler"]:
                 self.stepper.scaler.load_state_dict(content["scaler"])
             self.state = {key: content[key] for key in self.state}
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever a file of other content makes of torch's own loaders
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{path}: does not fit its run ({reason}): start again without --resume") from None
 

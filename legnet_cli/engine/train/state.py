@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from legnet_cli.detectors.weights.tensors import load_plain
 from legnet_cli.errors import CheckpointError
 from legnet_cli.files import atomic_path
 
@@ -49,7 +50,10 @@ def load_run(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: there is nothing to resume: start without --resume")
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except Exception as error:  # damaged bytes make the unpickler fail in any way it likes
         raise CheckpointError(f"{path}: is damaged ({type(error).__name__}): start again without --resume") from None
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise CheckpointError(f"{path}: is damaged (holds a {kind}): start again without --resume")
     return content

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -379,3 +380,69 @@ def test_names_of_the_reference(tmp_path: Path, name: str, recipe: str) -> None:
     found = read_checkpoint(save({"meta": {}, "state_dict": state}, tmp_path / "w.pth"))
     assert (found.card.recipe, len(found.card.classes)) == (recipe, 15)
     assert not any(re.search(r"(LFEA|BGA)\.block", key) for key in found.state)
+
+
+def quantised() -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its being deprecated
+        return torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.quint8)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros((), dtype=torch.float16).expand(1 << 34), "stands for more than the file stores"),
+        (torch.zeros(()).expand(1 << 14, 1 << 14, 32), "stands for more than the file stores"),
+        (quantised, "refused, it needs|is damaged|is quint8"),
+        (torch.zeros(1 << 34, device="meta"), "is without values: save plain tensors"),
+        (torch.zeros(2, dtype=torch.complex64), "is complex64, strided"),
+        (torch.zeros(2, 2).to_sparse(), "refused, it needs|is damaged|is float32, sparse_coo"),
+    ],
+)
+def test_tensors_that_no_network_takes(tmp_path: Path, tensor: Any, message: str) -> None:
+    made = tensor() if callable(tensor) and not isinstance(tensor, torch.Tensor) else tensor
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(save({**oriented_rcnn(), "x": made}, tmp_path / "w.pth"))
+
+
+@pytest.mark.parametrize("key", [0, None, (1, 2)])
+def test_names_of_tensors_are_text(tmp_path: Path, key: Any) -> None:
+    with pytest.raises(CheckpointError, match="names must be text"):
+        read_checkpoint(save({**oriented_rcnn(), key: torch.ones(1)}, tmp_path / "w.pth"))
+
+
+@pytest.mark.parametrize("name", ["Stem.LoG.conv_init.weight", "roi_head.bbox_head.fc_cls.weight"])
+def test_a_number_where_a_network_has_a_layer(tmp_path: Path, name: str) -> None:
+    state = {key: torch.ones(()) if key.endswith(name) else tensor for key, tensor in oriented_rcnn().items()}
+    with pytest.raises(CheckpointError, match=r"w\.pth: "):
+        read_checkpoint(save(state, tmp_path / "w.pth"))
+
+
+def test_a_file_that_unpacks_to_far_more(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_BZIP2) as file, file.open("w/data/0", "w") as member:
+        for _ in range(300):
+            member.write(bytes(1 << 20))
+    with pytest.raises(CheckpointError, match="is damaged, truncated or not"):
+        read_checkpoint(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("tile", value) for value in (None, "1024", 0, -1, 1e3, True, [1], 1 << 70)),
+        *(("overlap", value) for value in (None, "200", -1, 0.5)),
+        *(("gsd", value) for value in ("0.3", 0, -1, float("nan"), float("inf"), True)),
+        *(("name", value) for value in (None, 1, ["m"], "two\nlines")),
+        *(("recipe", value) for value in (None, 1, {}, [])),
+        *(("classes", value) for value in ("abc", {}, [], [["a"], "b", "c"])),
+        *(("stretch", value) for value in (None, 1)),
+        *(("model", value) for value in ("OrientedRCNN", [], 1, {"type": 1})),
+        *(("licence", value) for value in (1, [])),
+        *(("version", value) for value in (None, "1", [])),
+    ],
+)
+def test_values_of_cards(tmp_path: Path, key: str, value: Any) -> None:
+    card = {"version": 1, "name": "m", "recipe": "oriented-rcnn/legnet-tiny", "classes": CLASSES, key: value}
+    save_file(oriented_rcnn(), tmp_path / "w.safetensors", {"legnet": json.dumps(card)})
+    with pytest.raises(CheckpointError, match=r"w\.safetensors: its model card is damaged"):
+        read_checkpoint(tmp_path / "w.safetensors")
