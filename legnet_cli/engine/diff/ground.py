@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
@@ -128,14 +128,14 @@ def _seen(date: DatedObjects, number: int, plane: LocalPlane, config: DiffConfig
     if given:
         areas = np.array([area for ground in given for area in _read(ground, plane)[0]], object)
         return SeenGround(areas, ("",) * len(areas), np.zeros(len(areas)), lost, plane)
-    here = {name: path for name, path in date.source.scene_paths.items() if is_local(path) and Path(path).exists()}
+    here = _scenes_here(date)
     path = date.source.path
     found = read_areas(path, only_searched=True) if path.suffix.lower() in _HAS_SEARCHED else None
     if found is not None:
         areas, names = _placed(*found, plane)
     elif date.source.scene_paths and len(here) == len(date.source.scene_paths):
         names = [*here]
-        areas = np.array([plane.footprint(read_georef(Path(here[name]))) for name in names], object)
+        areas = np.array([plane.footprint(georef) for _, georef in here.values()], object)
     else:
         logger.warning(
             "%s: does not say what ground was searched, so all counts as seen: give that ground with --seen %d:FILE",
@@ -146,7 +146,19 @@ def _seen(date: DatedObjects, number: int, plane: LocalPlane, config: DiffConfig
     moved = [
         shapely.transform(area, lambda xy, off=off: xy + (off, 0)) for area, off in zip(areas, offsets, strict=True)
     ]
-    return SeenGround(np.array(moved, object), tuple(here.get(name, "") for name in names), offsets, lost, plane)
+    return SeenGround(
+        np.array(moved, object), tuple(here[name][0] if name in here else "" for name in names), offsets, lost, plane
+    )
+
+
+def _scenes_here(date: DatedObjects) -> dict[str, tuple[str, Georef]]:
+    """By name the scenes of a date that are on this machine: path and georeference."""
+    found = {}
+    for name, path in date.source.scene_paths.items():
+        if is_local(path) and Path(path).exists():
+            with suppress(DataError):
+                found[name] = path, read_georef(Path(path))
+    return found
 
 
 def _of_date(grounds: Sequence[Ground], number: int) -> list[Ground]:
@@ -219,14 +231,13 @@ def check_sizes(dates: Sequence[DatedObjects]) -> None:
     Raises:
         GeoError: the pictures of two dates differ in size.
     """
-    sizes: dict[Any, tuple[Georef, Path]] = {}
+    sizes: dict[float, tuple[str, Path]] = {}
     for date in dates if dates[0].crs is None else ():
-        for name, path in date.source.scene_paths.items():
-            if is_local(path) and Path(path).exists():
-                georef, place = read_georef(Path(path)), date.offsets.get(name, 0.0)
-                known = sizes.setdefault(place, (georef, date.source.path))
-                if (known[0].width, known[0].height) != (georef.width, georef.height):
-                    raise GeoError(
-                        f"{date.source.path} is of {georef.width} × {georef.height} pixels, {known[1]} of "
-                        f"{known[0].width} × {known[0].height}: without georeference, pictures must be of one size"
-                    )
+        for name, (_, georef) in _scenes_here(date).items():
+            size = f"{georef.width} × {georef.height}"
+            first, path = sizes.setdefault(date.offsets.get(name, 0.0), (size, date.source.path))
+            if first != size:
+                raise GeoError(
+                    f"{path} is of {first} pixels, {date.source.path} of {size}: "
+                    "without georeference, pictures must be of one size"
+                )

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _FIELDS = ("score", "probability", "scene", "image")
 _CHUNK = 50_000  # objects whose boxes are made at a time
+_THINNEST = 1e-4  # of its length; what is thinner is a line
 _ASIDE = 1e6  # pixels between scenes of a layer in pixels, which lie side by side in the plane
 
 
@@ -263,7 +264,7 @@ def _placed(
     wanted = np.isin(layer.classes, classes) & ~(layer.scores < least)
     table = layer.table
     boxes, corners = _boxes(table, plane)
-    sound = np.isfinite(boxes).all(1) & (boxes[:, 3] > 0)
+    sound = np.isfinite(boxes).all(1) & (boxes[:, 3] > _THINNEST * boxes[:, 2])
     if bad := int((~sound).sum()):
         logger.warning("%s: %s without a polygon that has an area: left out", layer.path, counted(bad, "object"))
     if offsets:
@@ -297,7 +298,7 @@ def _boxes(table: ObjectTable, plane: LocalPlane) -> tuple[Array, Array]:
             placed = np.isfinite(flat).all((1, 2))
             boxes[some[placed]] = polygons_to_boxes(flat[placed])
             quads = placed & _convex(flat) if size == 4 else np.zeros(len(some), np.bool_)
-            corners[some[quads]] = outlines[quads]
+            corners[some[quads]] = outlines[quads].reshape(-1, 4, 2)
             odd = some[placed & ~quads]
             corners[odd] = plane.from_plane(boxes_to_polygons(boxes[odd]).reshape(-1, 2), table.crs).reshape(-1, 4, 2)
     return boxes, corners
