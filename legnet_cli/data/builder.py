@@ -17,6 +17,8 @@ from legnet_cli.data.labels import SUBPIXEL, ImageLabels, Problem, Scalar, Size,
 
 LARGEST = 1 << 31  # beyond it nothing can be meant: no coordinate in pixels, no side of an image, no difficulty
 
+_WORDS = {"false": "0", "true": "1"}
+
 # control characters and halves of surrogate pairs: no label format can hold them
 _NOT_TEXT = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
@@ -141,7 +143,7 @@ def difficulty(value: object) -> int | None:
     if not isinstance(value, str | int | float):
         return None
     try:
-        number = float(value)
+        number = float(_WORDS.get(value.strip().lower(), value) if isinstance(value, str) else value)
     except (ValueError, OverflowError):
         return None
     return int(number) if number.is_integer() and abs(number) < LARGEST else None

@@ -11,6 +11,7 @@ from legnet_cli.data.classes import ALL, ClassChoice
 from legnet_cli.data.detect import Part, find_parts
 from legnet_cli.data.labels import Dataset, ImageLabels, LabelError, Problem
 from legnet_cli.data.parts import load_parts, split_rank, summary
+from legnet_cli.data.sniff import VECTORS
 from legnet_cli.data.vector_labels import load_polygons
 from legnet_cli.errors import DataError, counted
 
@@ -29,10 +30,10 @@ def load_dataset(
     """Read the dataset at ``root`` with its splits; what looks like a mistake is in its ``problems``.
 
     Args:
-        root: folder, or one COCO, GeoPackage or GeoJSON file beside its images, or one image with ``labels`` given.
+        root: folder, or one vector file or file about many images beside these, or one image with ``labels`` given.
         format: one of :data:`legnet_cli.data.detect.FORMAT_NAMES`; found from the layout when None.
         labels: a label file anywhere, or part of the path of the labels to take where there are several.
-        class_field: column of the classes in a GeoPackage or GeoJSON file.
+        class_field: column or attribute of the classes in a vector file or VIA's.
         skip_bad: leave out objects and files that cannot be used, and list them in ``problems``.
         sizes: read the size of every image from its file.
         choice: which classes to keep, and under which names.
@@ -44,10 +45,10 @@ def load_dataset(
         ConfigError: unknown ``format``, or ``choice`` names a class that the dataset lacks.
     """
     found, parts = find_parts(Path(root), format, labels)
-    if found in ("gpkg", "geojson"):
+    if found in VECTORS:
         dataset = _load_vector(Path(root), found, parts, class_field)
     else:
-        dataset = load_parts(Path(root), found, parts, sizes=sizes)
+        dataset = load_parts(Path(root), found, parts, class_field=class_field, sizes=sizes)
     dataset = _writable(dataset)
     bad = [problem for problem in dataset.problems if problem.left_out]
     if bad and not skip_bad:

@@ -16,7 +16,16 @@ from pathlib import Path
 from legnet_cli.data.format import read_text
 from legnet_cli.data.images import find_images, holds_images
 from legnet_cli.data.labels import IMAGE_SUFFIXES, strip_image_suffix
-from legnet_cli.data.sniff import FORMAT_NAMES, FORMATS, VECTOR_SUFFIXES, sniff_file, sniff_folder
+from legnet_cli.data.sniff import (
+    FORMAT_NAMES,
+    FORMATS,
+    MANY,
+    SUFFIXES,
+    VECTOR_SUFFIXES,
+    VECTORS,
+    sniff_file,
+    sniff_folder,
+)
 from legnet_cli.data.yolo_obb import names_classes
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.untrusted import walk
@@ -65,14 +74,11 @@ def find_parts(root: Path, format: str | None = None, labels: str | None = None)
     if not os.path.exists(root):  # False for a name that is too long, too
         raise DataError(f"{root}: does not exist: check the path")
     if labels is not None and os.path.isfile(labels):
-        base, found = root, [(sniff_file(Path(labels)) or "", Path(labels))]
+        base, found = root, [(sniff_file(Path(labels)) or format or "", Path(labels))]
     else:
         base, found = _label_places(root, labels)
-    if format in FORMATS and format not in {
-        name for name, _ in found
-    }:  # told what they are, though they look different
-        alike = [name for name, other in FORMATS.items() if other.suffix == FORMATS[format].suffix]
-        found = [(format if name in alike else name, path) for name, path in found]
+    if format is not None and format not in {name for name, _ in found}:  # told what they are, whatever they look like
+        found = [(format if _may_be(format, name, path) else name, path) for name, path in found]
     if format is None:  # a folder named as labels usually are goes before others
         found = [(name, path) for name, path in found if path.is_file() or _is_usual(path, base)] or found
     names = sorted({name for name, _ in found})
@@ -85,11 +91,18 @@ def find_parts(root: Path, format: str | None = None, labels: str | None = None)
         kind = f"{format} labels" if format else "labels in a known layout"
         seen = f" but {' and '.join(names)}" if any(names) else ""
         raise DataError(f"{root}: no {kind} found{seen}: give a folder with e.g. images/ and labelTxt/, or say --from")
-    if chosen in ("gpkg", "geojson"):
+    if chosen in VECTORS:
         return chosen, _vector_parts(places, base, alone=root in places)
     parts = [Part(_split_of(path, base), path, _images_of(path, base)) for path in _preferred(places)]
     _check_one_each(parts, base)
     return chosen, sorted([*parts, *_unlabelled(parts, base)], key=lambda part: (part.split, str(part.labels)))
+
+
+def _may_be(format: str, name: str, path: Path) -> bool:
+    """Whether the files at ``path`` that look like ``name`` may be of ``format``."""
+    if format in FORMATS and name in FORMATS:
+        return FORMATS[name].suffix == FORMATS[format].suffix
+    return path.is_file() and path.suffix.lower() in SUFFIXES.get(format, ())
 
 
 def _is_usual(labels: Path, root: Path) -> bool:
@@ -147,18 +160,21 @@ def _label_places(root: Path, wanted: str | None) -> tuple[Path, list[tuple[str,
     if root.is_file():
         base = root.parent.parent if root.parent.name.lower() == "annotations" else root.parent
         name = sniff_file(root)
-        return base, [(name, root)] if name in ("coco", "gpkg", "geojson") else []
-    found: dict[Path, str] = {}
+        return base, [(name, root)] if name in (*MANY, *VECTORS) else []
+    found: dict[tuple[str, Path], None] = {}
     yolo = names_classes(root)
     for path, folders, files in walk(root):
         parts = path.relative_to(root).parts
         folders[:] = [name for name in folders if not name.startswith(".")] if len(parts) < _DEPTH else []
-        for file in (file for file in files if file.lower().endswith((".json", *VECTOR_SUFFIXES))):
-            if (wanted or "") in "/".join((*parts, file)) and (name := sniff_file(path / file)):
-                found[path / file] = name
-        if (wanted or "") in "/".join((*parts, "")) and (name := sniff_folder(path, files, yolo)):
-            found.setdefault(root.joinpath(*parts[: _label_depth(parts, wanted)]), name)
-    return root, [(name, path) for path, name in found.items()]
+        names = sniff_folder(path, files, yolo)
+        suffixes = (".json", ".csv", *VECTOR_SUFFIXES, *([".xml"] if "cvat" in names else []))
+        for file in (file for file in files if file.lower().endswith(suffixes)):
+            if (wanted or "") in "/".join((*parts, file)) and (name := sniff_file(path / file)) in (*MANY, *VECTORS):
+                found[name, path / file] = None
+        if (wanted or "") in "/".join((*parts, "")):
+            place = root.joinpath(*parts[: _label_depth(parts, wanted)])
+            found |= dict.fromkeys((name, place) for name in names if name in FORMATS)
+    return root, [*found]
 
 
 def _label_depth(parts: Sequence[str], wanted: str | None) -> int:

@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from legnet_cli.data import coco
+from legnet_cli.data import via
 from legnet_cli.data.builder import LabelBuilder
 from legnet_cli.data.detect import Part, read_split_lists
 from legnet_cli.data.format import CLASS_LIST, Format
 from legnet_cli.data.images import find_images, image_size
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem, strip_image_suffix
-from legnet_cli.data.sniff import FORMATS, sniff_file
+from legnet_cli.data.sniff import FORMATS, MANY, Reader, sniff_file
 from legnet_cli.errors import DataError, counted, reason
 from legnet_cli.untrusted import read_bytes, walk
 
 SPLIT_ORDER = ("train", "val", "trainval", "test", "")
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the names of uploaded files
 _SHOWN = 3  # names that a summary of many spells out
 
 
-def load_parts(root: Path, format: str, parts: list[Part], *, sizes: bool = False) -> Dataset:
+def load_parts(
+    root: Path, format: str, parts: list[Part], *, class_field: str | None = None, sizes: bool = False
+) -> Dataset:
     """The dataset of ``parts`` (see :func:`legnet_cli.data.detect.find_parts`), with every fault in its problems.
 
     Args:
         root: folder of the dataset, or one file of it.
         format: its name.
+        class_field: attribute that is the class in VIA's files.
         sizes: read the size of each image from its file, and compare it with the one that labels state.
 
     Raises:
-        DataError: the list of classes, or a COCO file as a whole, cannot be used.
+        DataError: the list of classes, or a file about many images as a whole, cannot be used.
     """
     problems: list[Problem] = []
     root = root if root.is_dir() else root.parent
-    if format == "coco":
-        images, classes = _load_coco(parts, problems)
+    if format in MANY:
+        reader = partial(via.read, class_field=class_field) if format == "via" else MANY[format]
+        images, classes = _load_many(reader, parts, problems)
     else:
         images, classes = _load_folders(root, FORMATS[format], parts, problems)
         if len(parts) == 1 and not parts[0].split:
@@ -118,7 +125,11 @@ def _stems(files: Iterable[tuple[Path, str]]) -> dict[str, list[tuple[Path, str]
     """Files by their names without suffix; more than one where names clash."""
     found: dict[str, list[tuple[Path, str]]] = {}
     for path, file in files:
-        stem = strip_image_suffix(file) if path.suffix.lower() not in (".txt", ".xml") else file[: -len(path.suffix)]
+        stem = (
+            strip_image_suffix(file)
+            if path.suffix.lower() not in (".txt", ".xml", ".json")
+            else file[: -len(path.suffix)]
+        )
         found.setdefault(stem, []).append((path, file))
     return found
 
@@ -161,7 +172,7 @@ def _load_image(
     return None
 
 
-def _load_coco(parts: list[Part], problems: list[Problem]) -> tuple[list[ImageLabels], list[str]]:
+def _load_many(read: Reader, parts: list[Part], problems: list[Problem]) -> tuple[list[ImageLabels], list[str]]:
     images: list[ImageLabels] = []
     classes: dict[str, None] = {}
     for part in parts:
@@ -172,13 +183,16 @@ def _load_coco(parts: list[Part], problems: list[Problem]) -> tuple[list[ImageLa
             images += [ImageLabels(file=file, path=path, split=part.split) for path, file in files]
             continue
         try:
-            found, names = coco.read(part.labels, part.split, problems)
+            found, names = read(part.labels, part.split, problems)
         except DataError as error:
-            fault, _, _advice = str(error).removeprefix(f"{part.labels}: ").rpartition(": ")
-            problems.append(Problem(str(part.labels), fault, left_out=True))
+            if len(parts) == 1:
+                raise
+            fault = str(error).removeprefix(f"{part.labels}: ")
+            problems.append(Problem(str(part.labels), fault.rpartition(": ")[0] or fault, left_out=True))
             continue
         classes |= dict.fromkeys(names)
-        placed = [replace(image, path=_find_file(image.file, part.images)) for image in found]
+        finder = _Finder(part.images)
+        placed = [finder.placed(image) for image in found]
         lonely = [image.file for image in placed if image.path is None]
         if lonely:
             problems.append(Problem(str(part.labels), f"no image for the labels of {summary(lonely)}"))
@@ -190,9 +204,33 @@ def _load_coco(parts: list[Part], problems: list[Problem]) -> tuple[list[ImageLa
     return images, list(classes)
 
 
-def _find_file(file: str, folders: tuple[Path, ...]) -> Path | None:
-    candidates = (place / file for folder in folders for place in (folder, folder.parent))
-    return next((path for path in candidates if os.path.isfile(path)), None)  # False for a name that is too long, too
+class _Finder:
+    """Finds images by their path from one of ``folders``, else by a name that only one image in them has."""
+
+    def __init__(self, folders: tuple[Path, ...]) -> None:
+        self._folders = folders
+        self._by_name: dict[str, list[tuple[Path, str]]] | None = None
+
+    def placed(self, image: ImageLabels) -> ImageLabels:
+        """``image`` with its path and the name that goes with it; as it is if there is no such file."""
+        candidates = (place / image.file for folder in self._folders for place in (folder, folder.parent))
+        path = next((path for path in candidates if os.path.isfile(path)), None)  # False for a name that is too long
+        if path is not None:
+            return replace(image, path=path)
+        name = image.file.rpartition("/")[2]
+        for other in (name, _UPLOAD.sub("", name)):
+            found = self._named().get(other, [])
+            if len(found) == 1:
+                return replace(image, path=found[0][0], file=found[0][1])
+        return image
+
+    def _named(self) -> dict[str, list[tuple[Path, str]]]:
+        if self._by_name is None:
+            self._by_name = {}
+            for folder in self._folders:
+                for file in find_images(folder):
+                    self._by_name.setdefault(file.rpartition("/")[2], []).append((folder / file, file))
+        return self._by_name
 
 
 def _by_lists(root: Path, images: list[ImageLabels], problems: list[Problem]) -> Iterator[ImageLabels]:

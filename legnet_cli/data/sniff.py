@@ -4,58 +4,107 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from legnet_cli.data import dior, dota, fair1m, hrsc, yolo_obb
+from legnet_cli.data import coco, cvat, dior, dota, fair1m, hrsc, label_studio, labelme, via, xview, yolo_obb
 from legnet_cli.data.format import CLASS_LIST, Format
+from legnet_cli.data.labels import ImageLabels, Problem
 from legnet_cli.untrusted import open_file
 
-FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in (dota, dior, fair1m, hrsc, yolo_obb)}
-VECTOR_SUFFIXES = (".gpkg", ".geojson")
-FORMAT_NAMES = (*FORMATS, "coco", "gpkg", "geojson")
+Reader = Callable[[Path, str, list[Problem]], tuple[list[ImageLabels], list[str]]]
+
+FORMATS: dict[str, Format] = {
+    module.FORMAT.name: module.FORMAT for module in (dota, dior, fair1m, hrsc, yolo_obb, labelme)
+}
+MANY: dict[str, Reader] = {  # formats whose one file is about many images
+    "coco": coco.read,
+    "cvat": cvat.read,
+    "label-studio": label_studio.read,
+    "via": via.read,
+    "xview": xview.read,
+}
+VECTOR_SUFFIXES = (".gpkg", ".geojson", ".shp", ".fgb")
+VECTORS = tuple(suffix[1:] for suffix in VECTOR_SUFFIXES)
+FORMAT_NAMES = (*FORMATS, *MANY, *VECTORS)
+WRITTEN_NAMES = (*FORMATS, "coco", "gpkg", "geojson")
+# of files whose format is not told by their folder
+SUFFIXES = {
+    "coco": (".json",),
+    "cvat": (".xml",),
+    "label-studio": (".json",),
+    "via": (".json", ".csv"),
+    "xview": (".geojson", ".json"),
+    "geojson": (".geojson", ".json"),
+}
 
 _DOTA_FOLDER = re.compile(r"(labeltxt|annfiles).*", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|nan", re.IGNORECASE)
 _GLANCE = 20  # label files looked into before a folder's format is known
+_HEAD = 1 << 14  # bytes looked at
+
+_XML_MARKS = {
+    b"<HRSC_Image": "hrsc",
+    b"<annotations": "cvat",
+    b"<possibleresult": "fair1m",
+    b"<objects": "fair1m",
+    b"<annotation": "dior",
+}
+_JSON_MARKS = (  # the first that is found counts
+    (re.compile(rb'"bounds_imcoords"'), "xview"),
+    (re.compile(rb'"type"\s*:\s*"FeatureCollection"'), "geojson"),
+    (re.compile(rb'"_via_\w+"|"(shape|region)_attributes"|"filename"[^{]*"regions"\s*:|"vid_list"|"pname"'), "via"),
+    (re.compile(rb'"shapes"\s*:\s*\['), "labelme"),
+    (re.compile(rb'"result"\s*:\s*\[|"(rectangle|polygon|ellipse|brush)labels"|"original_width"'), "label-studio"),
+    (re.compile(rb'^\s*\[.*"(annotations|completions)"\s*:\s*\[', re.DOTALL), "label-studio"),
+    (re.compile(rb'"(images|annotations)"\s*:\s*\['), "coco"),
+)
+# of COCO's beginning, where the lists come later; a file of these alone is another program's note
+_COCO_START = re.compile(rb'"((categories|licenses)"\s*:\s*\[|info"\s*:\s*\{)')
 
 
-def sniff_folder(folder: Path, files: Sequence[str], yolo: bool) -> str | None:
-    """Format of the text or XML label files in ``folder``, told by the first that says something.
+def sniff_folder(folder: Path, files: Sequence[str], yolo: bool) -> list[str]:
+    """Formats of the text, XML and JSON label files in ``folder``, each told by the first that says something.
 
     Where a line of numbers could be of YOLO or of DOTA, ``yolo`` says that the dataset names YOLO's classes.
     """
-    texts = sorted(
-        n for n in files if n.lower().endswith((".txt", ".xml")) and not n.startswith(".") and n != CLASS_LIST
-    )
-    found = (sniff_file(folder / name, yolo) for name in itertools.islice(texts, _GLANCE))
-    name = next((name for name in found if name), None)
-    if name is None and any(n.lower().endswith(".txt") for n in texts):  # all empty, or all damaged
-        if _DOTA_FOLDER.fullmatch(folder.name):
-            return "dota"
-        parents = [parent.name.lower() for parent in (folder, folder.parent)]
-        return "yolo-obb" if "labels" in parents else None
-    return name
+    found: list[str] = []
+    for suffix in (".txt", ".xml", ".json"):
+        named = sorted(n for n in files if n.lower().endswith(suffix) and not n.startswith(".") and n != CLASS_LIST)
+        seen = (sniff_file(folder / name, yolo) for name in itertools.islice(named, _GLANCE))
+        name = next((name for name in seen if name in (*FORMATS, "cvat")), None)
+        if name is None and named and suffix == ".txt":  # all empty, or all damaged
+            name = _by_name(folder)
+        found += [name] if name else []
+    return found
+
+
+def _by_name(folder: Path) -> str | None:
+    """The format of text files in ``folder`` that say nothing."""
+    if _DOTA_FOLDER.fullmatch(folder.name):
+        return "dota"
+    return "yolo-obb" if "labels" in (folder.name.lower(), folder.parent.name.lower()) else None
 
 
 def sniff_file(path: Path, yolo: bool = False) -> str | None:
     """Format of one label file, from its suffix and beginning; None if it is not one. For ``yolo`` see above."""
     suffix = path.suffix.lower()
-    if suffix in VECTOR_SUFFIXES:
+    if suffix in VECTOR_SUFFIXES and suffix != ".geojson":
         return suffix[1:]
     try:
         with open_file(path) as file:
-            head = file.read(1 << 14)
+            head = file.read(_HEAD)
     except OSError:
         return None
-    if suffix == ".json":
-        known = re.search(rb'"((images|annotations|categories|licenses)"\s*:\s*\[|info"\s*:\s*\{)', head)
-        if b'"FeatureCollection"' in head[:200]:
-            return "geojson"
-        return "coco" if known else None
+    if suffix in (".json", ".geojson"):
+        name = next((name for mark, name in _JSON_MARKS if mark.search(head)), None)
+        if suffix == ".geojson":
+            return name if name == "xview" else "geojson"
+        return name or ("coco" if len(head) == _HEAD and _COCO_START.search(head) else None)
     if suffix == ".xml":
-        marks = {b"<HRSC_Image": "hrsc", b"<possibleresult": "fair1m", b"<objects": "fair1m", b"<annotation": "dior"}
-        return next((name for mark, name in marks.items() if mark in head), None)
+        return next((name for mark, name in _XML_MARKS.items() if mark in head), None)
+    if suffix == ".csv":
+        return "via" if all(mark.encode() in head for mark in via.CSV_MARKS) else None
     lines = head.decode("utf-8", "replace").splitlines()[:64] if suffix == ".txt" else []
     return next((name for line in lines if (name := _sniff_line(line, yolo))), None)
 

@@ -30,7 +30,9 @@ def parse_xml(data: bytes, root: str) -> Element:
         raise DataError("has a document type (DOCTYPE), which labels need not: remove it")
 
     parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = lambda tag, _: builder.start(tag, {_LINE: str(parser.CurrentLineNumber)})
+    parser.StartElementHandler = lambda tag, attributes: builder.start(
+        tag, {**attributes, _LINE: str(parser.CurrentLineNumber)}
+    )
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
     try:

@@ -11,7 +11,8 @@ from legnet_cli.settings import option
 
 Engine = Literal["auto", "torch", "onnxruntime", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-LabelFormat = Literal["dota", "dior", "fair1m", "hrsc", "yolo-obb", "coco", "gpkg", "geojson"]
+WrittenFormat = Literal["dota", "dior", "fair1m", "hrsc", "yolo-obb", "labelme", "coco", "gpkg", "geojson"]
+LabelFormat = Literal[WrittenFormat, "cvat", "label-studio", "via", "xview", "shp", "fgb"]
 
 
 def weights(
@@ -94,7 +95,7 @@ def labels() -> Any:
 
 def class_field() -> Any:
     """Column of the classes."""
-    return option(None, "Column of the classes in a vector file.", unset="class")
+    return option(None, "Column of the classes in a vector file, or attribute in VIA's.", unset="class")
 
 
 def from_format() -> Any:

@@ -106,7 +106,7 @@ def test_the_nearest_class_is_the_right_one_or_none(name, known, expected):
     assert nearest_class(name, known) == expected
 
 
-@pytest.mark.parametrize("target", ["dota", "dior", "fair1m", "hrsc", "coco", "yolo-obb", "gpkg", "geojson"])
+@pytest.mark.parametrize("target", ["dota", "dior", "fair1m", "hrsc", "labelme", "coco", "yolo-obb", "gpkg", "geojson"])
 def test_formats_keep_ignored_regions_where_they_can(dota, tmp_path, target):
     out = tmp_path / (f"out.{target}" if target in ("gpkg", "geojson") else "out")
     choice = {"classes": ("ship",), "ignore_others": True}

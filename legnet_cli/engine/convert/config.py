@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from legnet_cli.engine import options
-from legnet_cli.engine.options import LabelFormat
+from legnet_cli.engine.options import LabelFormat, WrittenFormat
 from legnet_cli.settings import Settings, documented, option, required
 
 
@@ -16,10 +16,10 @@ from legnet_cli.settings import Settings, documented, option, required
 class ConvertConfig(Settings):
     """What to convert, and into what."""
 
-    src: Path = required("Data set folder, or a COCO, GeoPackage or GeoJSON file.", argument=True)
+    src: Path = required("Data set folder, or one file of labels of many images.", argument=True)
     dst: Path = required("Folder to create, or a .gpkg or .geojson file.", argument=True, lenient=True)
     from_format: LabelFormat | None = options.from_format()
-    to_format: LabelFormat | None = option(None, "Format to write.", "--to", unset="by suffix")
+    to_format: WrittenFormat | None = option(None, "Format to write.", "--to", unset="by suffix")
     labels: str | None = options.labels()
     class_field: str | None = options.class_field()
     classes: tuple[str, ...] = options.classes()

@@ -21,13 +21,14 @@ from legnet_cli.data.classes import ClassChoice, without_regions
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.format import Format
 from legnet_cli.data.labels import IGNORED, Dataset, ImageLabels, Problem
-from legnet_cli.data.sniff import FORMAT_NAMES, FORMATS, VECTOR_SUFFIXES
+from legnet_cli.data.sniff import FORMATS, WRITTEN_NAMES
 from legnet_cli.data.vector_labels import write_polygons
 from legnet_cli.engine.convert.config import ConvertConfig
 from legnet_cli.errors import ConfigError, DataError, counted
 from legnet_cli.files import atomic_folder, check_folder, check_output
 
 IMAGES = ("link", "copy", "none")
+_VECTOR_SUFFIXES = (".gpkg", ".geojson")
 RECORD = "convert.json"  # marks a folder as one that may be replaced
 
 # what travels with an image: world files, GDAL's notes, masks and overviews
@@ -115,15 +116,15 @@ def convert(config: ConvertConfig) -> ConvertResult:
 
 
 def _vector_formats() -> tuple[str, ...]:
-    return tuple(suffix[1:] for suffix in VECTOR_SUFFIXES)
+    return tuple(suffix[1:] for suffix in _VECTOR_SUFFIXES)
 
 
 def _target_format(config: ConvertConfig) -> str:
     suffix = config.dst.suffix.lower()
-    target = config.to_format or (suffix[1:] if suffix in VECTOR_SUFFIXES else None)
-    if target not in FORMAT_NAMES:
+    target = config.to_format or (suffix[1:] if suffix in _VECTOR_SUFFIXES else None)
+    if target not in WRITTEN_NAMES:
         fault = "say the format to write" if target is None else f"unknown label format {target!r}: choose one"
-        raise ConfigError(f"{fault} with --to: {', '.join(FORMAT_NAMES)}")
+        raise ConfigError(f"{fault} with --to: {', '.join(WRITTEN_NAMES)}")
     if config.images not in IMAGES:
         raise ConfigError(f"--images {config.images!r} is unknown: choose from {', '.join(IMAGES)}")
     if target in _vector_formats() and suffix != f".{target}":
@@ -135,7 +136,7 @@ def _check_places(config: ConvertConfig, target: str) -> None:
     if target not in _vector_formats():
         check_folder(config.dst, source=config.src, record=RECORD, overwrite=config.overwrite)
         return
-    check_output(config.dst, overwrite=config.overwrite, suffixes=VECTOR_SUFFIXES)
+    check_output(config.dst, overwrite=config.overwrite, suffixes=_VECTOR_SUFFIXES)
     if config.src.resolve() == config.dst.resolve():
         raise ConfigError(f"{config.dst}: is the input itself: choose another name")
 
