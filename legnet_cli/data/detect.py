@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,7 +174,14 @@ def _label_places(root: Path, wanted: str | None) -> tuple[Path, list[tuple[str,
         if (wanted or "") in "/".join((*parts, "")):
             place = root.joinpath(*parts[: _label_depth(parts, wanted)])
             found |= dict.fromkeys((name, place) for name in names if name in FORMATS)
-    return root, [*found]
+    return root, [(name, path) for name, path in found if not _is_within(name, path, found, root)]
+
+
+def _is_within(name: str, path: Path, found: Container[tuple[str, Path]], root: Path) -> bool:
+    """Whether another folder of the same format and split holds the label folder ``path``."""
+    above = path.parents if name in FORMATS else ()
+    split = _split_of(path, root)
+    return any((name, other) in found and _split_of(other, root) == split for other in above)
 
 
 def _label_depth(parts: Sequence[str], wanted: str | None) -> int:
