@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import platformdirs
 
@@ -29,6 +29,7 @@ from legnet_cli import __version__
 from legnet_cli.detectors.weights.recipes import RECIPES
 from legnet_cli.errors import CheckpointError, DataError
 from legnet_cli.files import atomic_path
+from legnet_cli.untrusted import open_file, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ DownloadProgress = Callable[[int, int | None], None]  # bytes so far, bytes in a
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 20
+MOST_BYTES = 1 << 35  # of a weight file
+_LONGEST_NAME = 100  # letters; file systems allow 255 bytes
 
 
 # comes with the package, so that everything can be tried at once
@@ -101,6 +104,8 @@ def fetch(source: str | Path, progress: DownloadProgress | None = None) -> Path:
     else:
         return _local(Path(source))
     target = cache_dir() / name
+    if url.lower().startswith("http://"):
+        logger.warning("%s: http is not protected: anybody on the way can change the file; use https", url)
     if not target.exists():
         _download(url, target, progress or (lambda done, total: None))
         if text in WEIGHTS:
@@ -117,6 +122,8 @@ def _local(path: Path) -> Path:
         if (best := path / BEST).is_file():
             return best
         raise CheckpointError(f"{path}: folder without {BEST}: name a weight file or the folder of a training run")
+    if os.path.exists(path):
+        raise CheckpointError(f"{path}: is not a regular file: name a weight file")
     text, names = str(path), [EMBEDDED, *WEIGHTS]
     if text in RECIPES:
         made = RECIPES[text].weights
@@ -128,11 +135,16 @@ def _local(path: Path) -> Path:
 
 
 def _cache_name(url: str) -> str:
-    """A file name for ``url``: its own last part, made unique."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise CheckpointError(f"{url}: only http and https addresses can be fetched")
-    name = re.sub(r"[^\w.-]", "_", parts.path.rsplit("/", 1)[-1]) or "weights"
+    """A file name for ``url``: the end of its own last part, made unique."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        known = False
+    if not known or not url.isprintable():
+        shown = ascii(url)[1:-1] if not url.isprintable() else url
+        raise CheckpointError(f"{shown:.200}: only http and https addresses can be fetched: check it")
+    name = re.sub(r"[^\w.-]", "_", parts.path.rsplit("/", 1)[-1], flags=re.ASCII)[-_LONGEST_NAME:] or "weights"
     return f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
 
 
@@ -153,23 +165,31 @@ def _download(url: str, target: Path, progress: DownloadProgress) -> None:
         finally:
             _move(mine, kept)
     except urllib.error.HTTPError as error:
-        raise CheckpointError(f"{url}: the server answers {error.code} {error.reason}; {by_hand}") from None
-    except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError) as error:
-        reason = getattr(error, "reason", error)
-        raise CheckpointError(f"{url}: cannot be fetched ({reason}); run again to go on, or {by_hand}") from None
+        words = " ".join(str(error.reason).split())
+        raise CheckpointError(f"{url}: the server answers {error.code} {words}; {by_hand}") from None
     except OSError as error:
-        raise CheckpointError(f"{target}: cannot be written ({error.strerror}); set LEGNET_CACHE elsewhere") from None
+        if not isinstance(error, (urllib.error.URLError, ssl.SSLError, ConnectionError, TimeoutError)):
+            fault = f"{target}: cannot be written ({error.strerror})"
+            raise CheckpointError(f"{fault}; set LEGNET_CACHE elsewhere") from None
+        raise _unfetched(url, getattr(error, "reason", error), by_hand) from None
+    except (http.client.HTTPException, ValueError) as error:  # an answer or a redirection that makes no sense
+        raise _unfetched(url, error, by_hand) from None
+
+
+def _unfetched(url: str, error: object, by_hand: str) -> CheckpointError:
+    words = " ".join(str(error).split())[:200]
+    return CheckpointError(f"{url}: cannot be fetched ({words}); run again to go on, or {by_hand}")
 
 
 def _transfer(url: str, part: Path, progress: DownloadProgress) -> None:
     """Append to ``part`` what it lacks of ``url``, or all of it where the server cannot or the file has changed."""
-    validator = _validator(part).read_text() if _validator(part).exists() else ""
+    validator = _read_note(_validator(part))
     start = part.stat().st_size if validator and part.exists() else 0
     headers = {"User-Agent": f"legnet/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": validator}
     try:
-        response = _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response = _opener().open(urllib.request.Request(_as_ascii(url), headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
             raise
@@ -180,14 +200,47 @@ def _transfer(url: str, part: Path, progress: DownloadProgress) -> None:
             raise ConnectionError("the server sent a web page")
         if not str(response.headers["Content-Range"]).startswith(f"bytes {start}-"):
             start = 0
-        length = response.headers["Content-Length"]
-        total = start + int(length) if length else None
+        total = _total(response.headers["Content-Length"], start)
         etag = response.headers["ETag"] or ""
         # a weak tag must not vouch for a byte range (RFC 9110, 13.1.5)
         _validator(part).write_text(response.headers["Last-Modified"] or "" if etag[:2] in ("", "W/") else etag)
         done = _receive(response, part, start, total, progress)
     if total not in (None, done):
         raise ConnectionError(f"{done} of {total} bytes arrived")
+
+
+def _as_ascii(url: str) -> str:
+    """``url`` with other letters escaped, as servers want it."""
+    parts = urlsplit(url)
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    return parts._replace(
+        netloc=host,
+        path=quote(parts.path, safe="/%:@!$&'()*+,;=~"),
+        query=quote(parts.query, safe="/?%:@!$&'()*+,;=~"),
+        fragment="",
+    ).geturl()
+
+
+def _total(length: str | None, start: int) -> int | None:
+    """Bytes of the whole file, by what the server states of the rest; None if it states nothing.
+
+    Raises:
+        ConnectionError: it states nonsense, or more than any weights have.
+    """
+    if not length:
+        return None
+    if not re.fullmatch("[0-9]{1,19}", length) or start + int(length) > MOST_BYTES:
+        raise ConnectionError(f"the server states a length of {length[:40]!r} bytes")
+    return start + int(length)
+
+
+def _read_note(path: Path) -> str:
+    """The line in a small file beside weights; empty if there is none, or it is damaged."""
+    try:
+        text = read_text(path, 1 << 12).strip()
+    except (OSError, ValueError):
+        return ""
+    return text if text.isprintable() else ""
 
 
 def _receive(
@@ -199,6 +252,8 @@ def _receive(
         while chunk := response.read(CHUNK):
             file.write(chunk)
             done += len(chunk)
+            if done > MOST_BYTES:
+                raise ConnectionError(f"the server sent over {MOST_BYTES >> 30} GiB")
             progress(done, total)
     return done
 
@@ -233,19 +288,24 @@ def _move(source: Path, target: Path) -> None:
 
 def _check_hash(file: Path) -> None:
     """Compare ``file`` with the SHA-256 recorded beside it, or record it."""
+    if not file.is_file():
+        raise CheckpointError(f"{file}: is not a file: delete it to fetch the weights again")
     digest = sha256(file)
     record = file.with_name(f"{file.name}.sha256")
+    known = _read_note(record).split()[:1]
     if not record.exists():
         with contextlib.suppress(DataError), atomic_path(record) as scratch:  # a read-only cache serves too
             scratch.write_text(f"{digest}  {file.name}\n")
-    elif record.read_text().split()[:1] != [digest]:
+    elif not known or not re.fullmatch("[0-9a-f]{64}", known[0]):
+        raise CheckpointError(f"{record}: is damaged: delete it if you trust {file.name}, and both if not")
+    elif known != [digest]:
         raise CheckpointError(f"{file}: changed since its first use: delete it and {record.name} to fetch it again")
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

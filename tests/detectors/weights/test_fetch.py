@@ -27,7 +27,7 @@ class Server:
     etag: str | None = '"v1"'
     ranges: bool = True
     stop_after: int | None = None
-    length: bool = True
+    length: bool | str = True
     content_type: str = "application/octet-stream"
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
@@ -61,7 +61,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             if state.etag:
                 self.send_header("ETag", state.etag)
             if state.length:
-                self.send_header("Content-Length", str(len(state.body) - start))
+                stated = state.length if isinstance(state.length, str) else str(len(state.body) - start)
+                self.send_header("Content-Length", stated)
             self.end_headers()
             self.wfile.write(state.body[start : state.stop_after])
 
@@ -242,3 +243,63 @@ def test_published_addresses() -> None:
     assert WEIGHTS["unravelnet-small-imagenet"] == WeightFile(
         "https://github.com/AeroVILab-AHU/LEGNet/releases/download/pre-train/unravelnet_small.pth", backbone_only=True
     )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[",
+        "http://",
+        "https:///a.pth",
+        "http://a:b/w.pth",
+        "http://a:99999/w.pth",
+        "http://h/a\nb",
+        "ftp://h/w.pth",
+    ],
+)
+def test_addresses_that_are_none(server: Server, url: str) -> None:
+    with pytest.raises(CheckpointError, match=r"^[^\n]+: only http and https addresses can be fetched: check it$"):
+        fetch(url)
+
+
+@pytest.mark.parametrize("name", ["a" * 400, "a b%20c", "größe", "雪" * 200, "w.pth?x=ü&y= #z"])
+def test_addresses_of_any_letters(server: Server, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert fetch(f"{server.url}/{name}").read_bytes() == BODY
+    assert "http is not protected" in caplog.text
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1" * 30, "1e9", "99999999999999999", "²"])
+def test_lengths_that_are_none(server: Server, length: str) -> None:
+    server.length = length
+    with pytest.raises(CheckpointError, match=r"/w\.pth: cannot be fetched \("):
+        fetch("test-model")
+
+
+@pytest.mark.parametrize(
+    "goal", ["http://[", "nonsense:", "file:///etc/passwd", "//", "http://127.0.0.1:1/x", "ftp://h/a"]
+)
+def test_redirections_to_nonsense(server: Server, goal: str) -> None:
+    with pytest.raises(CheckpointError, match=r"^[^\n]+ download .+ yourself and save it as [^\n]+$"):
+        fetch(f"{server.url}/moved={goal}")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\0", b"nonsense", b"0" * 63, b"\0" * 4096, bytes(1 << 20)])
+def test_a_damaged_note_of_the_hash(server: Server, content: bytes) -> None:
+    record = Path(f"{fetch('test-model')}.sha256")
+    record.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"test-model\.pth\.sha256: is damaged: delete it"):
+        fetch("test-model")
+
+
+@pytest.mark.parametrize("suffix", ["", ".sha256", ".part", ".part.etag"])
+def test_a_folder_where_a_file_should_be(server: Server, suffix: str) -> None:
+    (cache_dir() / f"test-model.pth{suffix}").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"test-model\.pth[^\n]*: (is not a file|is damaged|cannot be written)"):
+        fetch("test-model")
+
+
+def test_a_damaged_tag_starts_anew(server: Server) -> None:
+    interrupted(server)
+    (tag,) = cache_dir().glob("*.etag")
+    tag.write_bytes(b"\xff\r\nX: y")
+    assert fetch("test-model").read_bytes() == BODY
