@@ -53,6 +53,7 @@ REGISTRY: dict[str, str] = {
     "--labels": "split train eval convert",
     "--layers": "benchmark",
     "--length-ratio": "diff",
+    "--like-mmrotate": "split",
     "--lr": "train",
     "--mask": "diff",
     "--max-detections": "predict export",

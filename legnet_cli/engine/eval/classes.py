@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def select_classes(truth: EvalSet, found: ImagePredictions, classes: Sequence[st
     region = np.flatnonzero(old.labels == len(truth.classes))
     keep = np.concatenate([np.flatnonzero(labels >= 0), np.repeat(region, len(classes))])
     labels = np.concatenate([labels[labels >= 0], np.tile(np.arange(len(classes)), len(region))])
-    truths = Truths(old.quads[keep], labels, old.images[keep], old.ignored[keep], old.metres[keep])
+    truths = replace(old.take(keep), labels=labels)
     merged = Detections.concat(list(found.images))
     images = np.repeat(np.arange(len(found.images)), [len(part) for part in found.images])
     labels = _relabel(merged.labels, [truth.renamed.get(name, name) for name in found.classes], classes)

@@ -38,6 +38,7 @@ class Truths:
         images: (n,) image indices.
         ignored: (n,) not counted; a prediction of one is neither right nor wrong.
         metres: (n,) length on the ground; NaN where unknown.
+        cut: (n,) ignored only because every tile that shows them cuts them; None where there are no tiles.
     """
 
     quads: Array
@@ -45,9 +46,16 @@ class Truths:
     images: Labels
     ignored: Mask
     metres: Array
+    cut: Mask | None = None
 
     def __len__(self) -> int:
         return len(self.quads)
+
+    def take(self, index: NDArray[np.int64] | Mask) -> Truths:
+        """The objects an index array or mask selects."""
+        cut = None if self.cut is None else self.cut[index]
+        columns = self.quads[index], self.labels[index], self.images[index], self.ignored[index], self.metres[index]
+        return Truths(*columns, cut)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,9 @@ class EvalMetrics:
             for metric, values in zip(METRICS, self.precisions.ap, strict=True)
         }
         found = np.bincount(self.matched.predictions.labels, minlength=len(self.classes))
-        difficult = np.bincount(self.truths.labels[self.truths.ignored], minlength=len(self.classes))
+        truths, none = self.truths, np.zeros(len(self.truths), np.bool_)
+        masks = truths.ignored, none if truths.cut is None else truths.cut
+        ignored, cut = (np.bincount(truths.labels[mask], minlength=len(self.classes)) for mask in masks)
         return {
             "map": by_metric(self.precisions.mean),
             "summary": summary(self.precisions.mean),
@@ -94,7 +96,8 @@ class EvalMetrics:
             "classes_without_truth": list(self.without_truth),
             "counts": {
                 "truths": self._named(self.precisions.counts),
-                "ignored": self._named(difficult),
+                "ignored": self._named(ignored),
+                "cut_by_tiles": self._named(cut),
                 "predictions": self._named(found),
             },
             "operating_point": {

@@ -23,6 +23,7 @@ from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.detect import find_parts
 from legnet_cli.data.labels import IGNORED, Dataset, ImageLabels, Problem, labels_of, strip_image_suffix
 from legnet_cli.data.sniff import VECTOR_SUFFIXES
+from legnet_cli.data.tile_notes import CUT, difficulty_in_source
 from legnet_cli.data.vector_labels import class_names
 from legnet_cli.engine.eval.matching import Truths, iou_pairs
 from legnet_cli.errors import ConfigError, DataError
@@ -169,7 +170,7 @@ def _assemble(dataset: Dataset, source: Source) -> EvalSet:
     used = [name for name, count in dataset.counts().items() if count and name != IGNORED]
     objects = [_objects(frame, used) for frame in frames]
     counts = [len(frame.labels) for frame in frames]
-    difficult = np.concatenate([frame.labels.difficult for frame in frames])
+    difficult = np.concatenate(difficulty_in_source([frame.labels for frame in frames]))
     labels = np.concatenate([labels for _, labels in objects])
     truths = Truths(
         _outlines(np.concatenate([quads for quads, _ in objects]), source),
@@ -177,9 +178,10 @@ def _assemble(dataset: Dataset, source: Source) -> EvalSet:
         np.repeat([frame.image for frame in frames], counts).astype(np.int64),
         (difficult > 0) | (labels == len(used)),
         np.zeros(len(difficult)),
+        (difficult == CUT) & np.repeat([frame.tile.image != frame.labels.stem for frame in frames], counts),
     )
     if len(frames) > len(names):
-        truths = _take(truths, _once(truths, np.repeat(np.arange(len(frames)), counts), difficult, len(used) + 1))
+        truths = truths.take(_once(truths, np.repeat(np.arange(len(frames)), counts), difficult, len(used) + 1))
     found = EvalSet(
         source.data,
         tuple(names),
@@ -228,10 +230,6 @@ def _once(truths: Truths, frame: NDArray[np.int64], difficult: NDArray[np.int64]
     return keep
 
 
-def _take(truths: Truths, keep: NDArray[np.bool_]) -> Truths:
-    return Truths(*(getattr(truths, name)[keep] for name in Truths.__dataclass_fields__))
-
-
 def _outlines(quads: Array, source: Source) -> Array:
     """The outlines (n, 4, 2) that the rules ask for: boxes for mmrotate, and where sides of the quads cross."""
     as_box = source.count_difficult | self_crossing(quads)
@@ -242,10 +240,10 @@ def _finish(found: EvalSet, source: Source) -> EvalSet:
     """Objects with their length on the ground, and those ignored that the rules ignore."""
     truths = found.truths
     boxes = boxes_to_polygons(polygons_to_boxes(truths.quads))
-    ignored = truths.ignored & ((truths.labels == len(found.classes)) | (not source.count_difficult))
-    return replace(
-        found, truths=replace(truths, ignored=ignored, metres=found.metres(boxes, truths.images)), _by_name={}
-    )
+    metres = found.metres(boxes, truths.images)
+    if source.count_difficult:
+        truths = replace(truths, ignored=truths.labels == len(found.classes), cut=None)
+    return replace(found, truths=replace(truths, metres=metres), _by_name={})
 
 
 def _load_layer(source: Source) -> EvalSet:

@@ -26,6 +26,7 @@ class SplitConfig(Settings):
     overlap: int = options.overlap(200, "")
     scales: tuple[float, ...] = option((1.0,), "Cut windows of tile/scale pixels, one set for each scale.", "--scale")
     truncated: Truncated = option("keep", "What happens to objects cut by a tile.")
+    like_mmrotate: bool = option(False, "Areas in single precision: some whole objects count as cut, as in mmrotate.")
     background: float = option(1.0, "Share of the empty tiles to keep; val and test data keep all.", least=0, most=1)
     val_fraction: float = option(0.0, "Share of the ground to set apart for validation.", least=0, most=1, below=True)
     seed: int = options.seed("--background and --val-fraction")
@@ -55,6 +56,10 @@ class SplitConfig(Settings):
         raw = self.format == "tif"
         return [
             options.ignores_all(self.classes, self.ignore_others),
+            (
+                self.like_mmrotate and self.truncated != "keep",
+                "--like-mmrotate is for --truncated keep",
+            ),
             (not scales_ok, f"--scale {self.scales}: give numbers above 0"),
             (raw and self.bands is not None, "--bands is for --format png: tif keeps all bands"),
             (raw and self.stretch != "auto", "--stretch is for --format png: tif keeps all values"),

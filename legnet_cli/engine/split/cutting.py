@@ -1,8 +1,8 @@
 """Which windows an image is cut into, and what of its objects each of them keeps. Pure geometry, no I/O.
 
-Windows, objects and label lines are those of mmrotate 0.3.4's ``img_split.py`` to the last digit, so what it computes
-in single precision is computed so here: an object whose area it rounds up gets difficulty 2 though nothing of it is
-cut. Areas of whole and half pixels, as DOTA has them, are not rounded; with recut or drop no such thing happens.
+Windows, objects and label lines are those of mmrotate 0.3.4's ``img_split.py`` to the last digit, but for its areas: it
+holds them in single precision, and marks objects whose area that rounds up as difficult though no window cuts them.
+Areas of whole and half pixels, as DOTA has them, are not rounded.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import boxes_to_polygons, polygons_to_boxes
 from legnet_cli.data.labels import ImageLabels
+from legnet_cli.data.tile_notes import CUT
 from legnet_cli.tiles import Tile, tile_starts
 
 _IMAGE_SHARE = 0.6  # of a window that the image must cover
 _TIE = 0.01  # where no window has that share, those this close to the best are taken
 _OBJECT_SHARE = 0.7  # of an object that must lie in a window
-_CUT = 2  # the difficulty of an object that a window cuts
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,16 @@ class TileObjects:
     Attributes:
         index: (n,) which objects of the image.
         quads: (n, 4, 2) float32 corners in pixels of the tile.
-        difficult: (n,) int64; 2 for objects that are cut.
+        difficult: (n,) int64, as labels hold it; 2 for objects that reach out of the tile.
+        in_source: (n,) int64; 2 for objects that the tile cuts which are not difficult in the image. Unlike
+            ``difficult`` it tells those from others that are, and that reach over the edge of the image alone.
         cut: (n,) bool; whether they reach out of the tile.
     """
 
     index: NDArray[np.int64]
     quads: NDArray[np.float32]
     difficult: NDArray[np.int64]
+    in_source: NDArray[np.int64]
     cut: NDArray[np.bool_]
 
 
@@ -65,14 +68,15 @@ def windows(width: int, height: int, sizes: Sequence[tuple[int, int]]) -> list[T
 class Objects:
     """The objects of one image, ready to be asked which lie in a window."""
 
-    def __init__(self, image: ImageLabels, truncated: str) -> None:
-        self._truncated = truncated
-        self._difficult = image.difficult
+    def __init__(self, image: ImageLabels, truncated: str, *, like_mmrotate: bool = False) -> None:
+        self._truncated, self._like_mmrotate = truncated, like_mmrotate
+        self._difficult, self._size = image.difficult, image.size or (np.inf, np.inf)
         self._quads = image.quads.astype(np.float32)
         shapes = shapely.polygons(self._quads.astype(np.float64))
         # corners in a wrong order enclose no area that could be told: what their hull holds counts
         self._shapes = np.where(shapely.is_valid(shapes), shapes, shapely.convex_hull(shapes))
-        self._areas = np.maximum(shapely.area(self._shapes).astype(np.float32), np.float32(1e-6))
+        areas = shapely.area(self._shapes)
+        self._areas = np.maximum(areas.astype(np.float32) if like_mmrotate else areas, np.float32(1e-6))
         self._low, self._high = self._quads.min(1), self._quads.max(1)
 
     def within(self, tile: Tile) -> TileObjects:
@@ -84,14 +88,17 @@ class Objects:
         shares = shapely.area(visible) / self._areas[near]
         index, visible, shares = near[kept := shares >= _OBJECT_SHARE], visible[kept], shares[kept]
         cut = ((self._low[index] < low) | (self._high[index] > high)).any(1)
-        marked = shares < 1 if self._truncated == "keep" else cut
+        marked = shares < 1 if self._like_mmrotate else cut
+        inner = ((self._low[index] < low) & (low > 0)) | ((self._high[index] > high) & (high < self._size))
         if self._truncated == "drop":
-            index, marked, cut = index[~cut], marked[~cut], cut[~cut]
+            index, marked, inner, cut = index[~cut], marked[~cut], inner[~cut], cut[~cut]
         quads = self._quads[index] - low.astype(np.float32)
         if self._truncated == "recut":
             for i in np.flatnonzero(cut):
                 quads[i] = _recut(visible[i], quads[i], low)
-        return TileObjects(index, quads, np.where(marked, _CUT, self._difficult[index]), cut)
+        difficult = self._difficult[index]
+        in_source = np.where(inner.any(1) & (difficult == 0), CUT, difficult)
+        return TileObjects(index, quads, np.where(marked, CUT, difficult), in_source, cut)
 
 
 def _recut(visible: shapely.Geometry, quad: NDArray[np.float32], origin: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -76,6 +76,7 @@ def make_plan(
     sizes: Sequence[tuple[int, int]],
     *,
     truncated: str = "keep",
+    like_mmrotate: bool = False,
     background: float = 1.0,
     val_fraction: float = 0.0,
     seed: int = 0,
@@ -87,6 +88,7 @@ def make_plan(
         images: with path and size.
         sizes: side and overlap of the windows, in pixels.
         truncated: what becomes of objects that a tile cuts: keep, drop or recut.
+        like_mmrotate: round areas as mmrotate does.
         background: share of the empty tiles that is kept, except in validation and test data.
         val_fraction: share of the ground that is set apart for validation.
         seed: of both choices.
@@ -97,7 +99,8 @@ def make_plan(
         DataError: two tiles would have the same name.
     """
     with ThreadPoolExecutor(workers) as pool:
-        plans = list(pool.map(partial(_plan_image, sizes=sizes, truncated=truncated), images))
+        plan_image = partial(_plan_image, sizes=sizes, truncated=truncated, like_mmrotate=like_mmrotate)
+        plans = list(pool.map(plan_image, images))
     homeless = sum(
         len(p.image) - len(np.unique(np.concatenate([c.found.index for c in p.cuts]))) for p in plans if p.cuts
     )
@@ -111,10 +114,10 @@ def make_plan(
     return SplitPlan(kept, sum(map(len, images)), homeless, between, dropped)
 
 
-def _plan_image(image: ImageLabels, sizes: Sequence[tuple[int, int]], truncated: str) -> ImagePlan:
+def _plan_image(image: ImageLabels, sizes: Sequence[tuple[int, int]], truncated: str, like_mmrotate: bool) -> ImagePlan:
     if image.size is None:
         raise DataError(f"{image.file}: its size is unknown: check the file")
-    objects = Objects(image, truncated)
+    objects = Objects(image, truncated, like_mmrotate=like_mmrotate)
     cuts = (
         Cut(tile, tile_name(image.stem, tile), image.split, objects.within(tile))
         for tile in windows(*image.size, sizes)

@@ -12,6 +12,7 @@ import numpy as np
 import shapely
 
 from legnet_cli.data.labels import Problem
+from legnet_cli.data.tile_notes import CUT
 from legnet_cli.engine.split.jobs import tile_paths
 from legnet_cli.engine.split.plan import Cut, SplitPlan
 from legnet_cli.errors import counted
@@ -77,10 +78,10 @@ def warnings(plan: SplitPlan, src: Path) -> Iterator[Problem]:
         which = f"no tile has 0.7 of the area of {plan.homeless} of {counted(plan.objects, 'object')}"
         yield Problem(str(src), f"{which}: a larger --tile or --overlap, or a further --scale below 1, would hold them")
     pairs = ((part.image.difficult, cut.found) for part in plan.images for cut in part.cuts)
-    rounded = sum(int(((f.difficult == 2) & ~f.cut & (difficult[f.index] != 2)).sum()) for difficult, f in pairs)
+    rounded = sum(int(((f.difficult == CUT) & ~f.cut & (difficult[f.index] != CUT)).sum()) for difficult, f in pairs)
     if rounded:
         which = f"{counted(rounded, 'object')} with difficulty 2, though wholly inside of a tile"
-        yield Problem(str(src), f"{which}: mmrotate rounds their areas so; --truncated recut marks only what is cut")
+        yield Problem(str(src), f"{which}: leave out --like-mmrotate to mark only what is cut")
     if plan.between:
         yield Problem(str(src), f"left out {counted(plan.between, 'tile')} on ground of both training and validation")
     if plan.background:

@@ -15,11 +15,14 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from legnet_cli import __version__
 from legnet_cli.data import dota
 from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem
+from legnet_cli.data.tile_notes import DIFFICULTY, SPLIT_RECORD
 from legnet_cli.engine.process import processors
 from legnet_cli.engine.split.config import SplitConfig
 from legnet_cli.engine.split.draft import Draft
@@ -29,7 +32,6 @@ from legnet_cli.engine.split.report import SHEET, SplitCounts, count_tiles, draw
 from legnet_cli.errors import DataError
 from legnet_cli.files import check_folder, writable
 
-RECORD = "split.json"  # settings and counts; marks a folder as one that may be replaced
 FORMATS = ("png", "tif")
 
 
@@ -87,7 +89,7 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
         DataError: there is no dataset, an image is damaged, or the output cannot be written.
     """
     start = time.perf_counter()
-    check_folder(config.out, source=config.src, record=RECORD, overwrite=config.overwrite)
+    check_folder(config.out, source=config.src, record=SPLIT_RECORD, overwrite=config.overwrite)
     workers = config.workers or processors()
     dataset = load_dataset(
         config.src,
@@ -105,6 +107,7 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
         images,
         config.sizes,
         truncated=config.truncated,
+        like_mmrotate=config.like_mmrotate,
         background=config.background,
         val_fraction=config.val_fraction,
         seed=config.seed,
@@ -125,18 +128,29 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
             resumed=resumed,
             seconds=time.perf_counter() - start,
         )
-    _write_notes(draft.folder, config, dataset, result)
+    _write_notes(draft.folder, config, dataset, result, plan)
     draft.publish()
     return result
 
 
-def _write_notes(folder: Path, config: SplitConfig, dataset: Dataset, result: SplitResult) -> None:
-    """Write the list of classes, and the settings and counts."""
-    record = {"legnet": __version__, "settings": _settings(config), **result.to_dict()}
+def _write_notes(folder: Path, config: SplitConfig, dataset: Dataset, result: SplitResult, plan: SplitPlan) -> None:
+    """Write the list of classes, and a record of settings, counts and what the labels cannot hold."""
+    noted = _difficulty_in_source(folder, plan)
+    record = {"legnet": __version__, "settings": _settings(config), **result.to_dict(), DIFFICULTY: noted}
     with writable(config.out):
         for file, text in dota.FORMAT.side_files(dataset).items():
             (folder / file).write_text(text, encoding="utf-8", newline="\n")
-        (folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / SPLIT_RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _difficulty_in_source(folder: Path, plan: SplitPlan) -> dict[str, int]:
+    """Where the difficulty in the labels is not that of the source, by label file and line."""
+    return {
+        f"{tile_paths(folder, cut, '')[1].relative_to(folder).as_posix()}:{i + 1}": int(cut.found.in_source[i])
+        for part in plan.images
+        for cut in part.cuts
+        for i in np.flatnonzero(cut.found.in_source != cut.found.difficult).tolist()
+    }
 
 
 def _settings(config: SplitConfig) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Windows and their objects: equal to mmrotate's splitter to the last digit; cut objects as asked."""
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,13 +75,26 @@ def test_objects_are_mmrotates(img_split, digits):
     tiles = windows(800, 700, [(256, 100), (512, 200)])
     bounds = np.array([(t.col, t.row, t.col + t.width, t.row + t.height) for t in tiles])
     ann = {"bboxes": quads.reshape(n, 8).astype(np.float32), "labels": list(image.names), "diffs": image.difficult}
-    objects = Objects(image, "keep")
+    alike, exact = Objects(image, "keep", like_mmrotate=True), Objects(image, "keep")
+    codes = {name: name for name in image.names}
+    differing = 0
     for tile, found in zip(tiles, img_split.get_window_obj({"ann": ann}, bounds, 0.7), strict=True):
         moved = img_split.translate(found["bboxes"], -tile.col, -tile.row)
         rows = zip(moved, found["labels"], found["diffs"], found["trunc"], strict=True)
         expected = "".join(f"{' '.join(map(str, q))} {name} {2 if cut else d}\n" for q, name, d, cut in rows)
-        codes = {name: name for name in image.names}
-        assert label_text(objects.within(tile), image.names, codes) == expected
+        assert label_text(alike.within(tile), image.names, codes) == expected
+        # exact areas: the same but for objects inside that mmrotate takes for cut
+        ours, corners = exact.within(tile), found["bboxes"].reshape(-1, 4, 2)
+        inside = ((corners >= (tile.col, tile.row)) & (corners <= (tile.col + tile.width, tile.row + tile.height))).all(
+            (1, 2)
+        )
+        right = "".join(
+            line.rpartition(" ")[0] + f" {found['diffs'][i]}\n" if inside[i] else line + "\n"
+            for i, line in enumerate(expected.splitlines())
+        )
+        assert label_text(ours, image.names, codes) == right
+        differing += right != expected
+    assert (differing > 0) == (digits > 0)  # areas of whole and half pixels are not rounded
 
 
 TILE = Tile(100, 50, 100, 100)  # rows 100 to 200, columns 50 to 150
@@ -101,6 +115,23 @@ def test_truncated(truncated, index, difficult, right):
     assert found.difficult.tolist() == difficult
     assert found.quads[..., 0].max() == right
     np.testing.assert_array_equal(found.quads[0], np.array(INSIDE) - (50, 100))
+
+
+@pytest.mark.parametrize(
+    ("quad", "difficult", "expected"),
+    [
+        pytest.param([(-5, 40), (40, 40), (40, 60), (-5, 60)], 0, (2, 0), id="over the edge of the image alone"),
+        pytest.param([(-5, 40), (40, 40), (40, 60), (-5, 60)], 1, (2, 1), id="and difficult"),
+        pytest.param([(70, 40), (105, 40), (105, 60), (70, 60)], 0, (2, 2), id="cut by the tile"),
+        pytest.param([(70, 40), (105, 40), (105, 60), (70, 60)], 1, (2, 1), id="cut and difficult"),
+        pytest.param([(70, -5), (105, -5), (105, 60), (70, 60)], 0, (2, 2), id="cut by both"),
+        pytest.param([(70, 40), (90, 40), (90, 60), (70, 60)], 1, (1, 1), id="whole and difficult"),
+    ],
+)
+def test_difficulty_in_labels_and_in_the_source(quad, difficult, expected):
+    image = replace(labels([quad], difficult=[difficult]), size=(300, 100))
+    found = Objects(image, "keep").within(Tile(0, 0, 100, 100))
+    assert (*found.difficult, *found.in_source) == expected
 
 
 def test_recut_is_the_smallest_box_of_the_visible_part_from_the_same_first_corner():
@@ -131,14 +162,18 @@ def test_text():
     assert text == "10.0 10.0 30.0 10.0 30.0 20.0 10.0 20.0 Cargo-Truck 0\n"
 
 
-@pytest.mark.parametrize(("truncated", "difficult"), [("keep", 2), ("drop", 0), ("recut", 0)])
-def test_an_area_that_single_precision_rounds_up(truncated, difficult):
+@pytest.mark.parametrize(
+    ("truncated", "like_mmrotate", "difficult"),
+    [("keep", True, 2), ("keep", False, 0), ("drop", False, 0), ("recut", False, 0)],
+)
+def test_an_area_that_single_precision_rounds_up(truncated, like_mmrotate, difficult):
     quad = np.array([(60.1, 110), (80.1, 110.3), (80, 120.2), (60, 120)])
     steps = (quad + (0.1 * i, 0) for i in range(200))
     image = labels([q for q in steps if q.max() < 150])
     areas = shapely.area(shapely.polygons(image.quads.astype(np.float32).astype(float)))
-    found = Objects(image, truncated).within(TILE)
+    found = Objects(image, truncated, like_mmrotate=like_mmrotate).within(TILE)
     assert len(found.index) == len(image)
+    assert (found.in_source == 0).all()
     assert not found.cut.any()
     rounded_up = areas.astype(np.float32) > areas * (1 + 1e-9)
     assert rounded_up.any()

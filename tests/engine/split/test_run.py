@@ -89,7 +89,7 @@ def mmrotate_split(mmrotate):
 def test_tiles_and_labels_are_mmrotates(tmp_path, dota, mmrotate_split, rates):
     options = ["--sizes", "64", "--gaps", "16", "--rates", *map(str, rates)]
     mmrotate_split(dota / "train" / "images", dota / "train" / "labelTxt", tmp_path / "theirs", *options)
-    run(dota, tmp_path / "ours", scales=rates)
+    run(dota, tmp_path / "ours", scales=rates, like_mmrotate=True)
     theirs, ours = files(tmp_path / "theirs"), files(tmp_path / "ours" / "train")
     theirs = {name: data for name, data in theirs.items() if not name.endswith(".log")}
     assert ours.keys() == theirs.keys()
@@ -363,7 +363,7 @@ def test_settings_are_checked_first(options, message):
 
 def test_infrared_frames(tmp_path, mmrotate_split):
     mmrotate_split(HIT_UAV / "images", HIT_UAV / "labelTxt", tmp_path / "theirs", "--sizes", "256", "--gaps", "50")
-    run(HIT_UAV, tmp_path / "ours", tile=256, overlap=50)
+    run(HIT_UAV, tmp_path / "ours", tile=256, overlap=50, like_mmrotate=True)
     theirs = {name: data for name, data in files(tmp_path / "theirs").items() if name.endswith(".txt")}
     ours = {name.partition("/")[2]: data for name, data in files(tmp_path / "ours").items()}
     assert len(theirs) == 7 * 9
