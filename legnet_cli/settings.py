@@ -150,7 +150,9 @@ def declared(kind: type) -> Iterator[Declared]:
             known = hints[own.name]
             optional = get_origin(known) in (Union, types.UnionType)
             if optional:
-                (known,) = (part for part in get_args(known) if part is not type(None))
+                known = next(
+                    part for part in get_args(known) if part is not type(None)
+                )  # the first, if parse takes more
             many = get_origin(known) is tuple and get_args(known)[-1] is Ellipsis
             yield Declared(
                 own.name,

@@ -44,7 +44,7 @@ REGISTRY: dict[str, str] = {
     "--format": "split",
     "--fps": "benchmark",
     "--from": "split train eval convert",
-    "--gsd": "predict diff",
+    "--gsd": "split train predict eval diff",
     "--ignore-others": "split train eval convert",
     "--images": "export benchmark convert",
     "--job": "predict",

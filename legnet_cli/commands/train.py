@@ -99,6 +99,9 @@ def _show_plan(result: TrainResult) -> None:
         f"\n{check.images:,} images, {check.empty:,} without objects, {check.validation:,} for validation", err=True
     )
     typer.echo("sizes: " + ", ".join(f"{size} ({count:,})" for size, count in check.sizes.items()), err=True)
+    if check.gsd is not None:
+        low, high = (f"{side:g}" for side in check.gsd)
+        typer.echo(f"pixels of {low if low == high else f'{low} to {high}'} m on the ground", err=True)
     total = max(1, sum(check.objects.values()))
     for name, count in check.objects.items():
         typer.echo(f"  {name:24} {count:10,} {count / total:6.1%}", err=True)

@@ -6,6 +6,7 @@ The values are JSON under the keys of :func:`to_metadata`, in each of the ``EXPO
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -95,7 +96,7 @@ def to_metadata(card: ModelCard, facts: ExportFacts) -> dict[str, str]:
         "det_remove_overlap": True,
     }
     if card.gsd is not None:
-        values["resolution"] = 100 * card.gsd
+        values["resolution"] = 100 * math.sqrt(card.gsd[0] * card.gsd[1])
     return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from legnet_cli.errors import ConfigError
 from legnet_cli.settings import option
 
 Engine = Literal["auto", "torch", "onnxruntime", "openvino"]
@@ -31,6 +32,29 @@ def overlap(default: int | None = None, unset: str = "the model's, in proportion
     """Overlap of neighbouring tiles."""
     help = "Overlap of neighbouring tiles in pixels; objects up to this long are whole in one of them."
     return option(default, help, unset=unset, least=0)
+
+
+def read_gsd(text: str) -> float | str:
+    """Metres per pixel, or ``model``.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    try:
+        return text if text == "model" else float(text)
+    except ValueError:
+        raise ConfigError(f"--gsd {text}: give metres per pixel, or model") from None
+
+
+def gsd(help: str, unset: str) -> Any:
+    """Size of a pixel on the ground."""
+    return option(None, help, unset=unset, parse=read_gsd)
+
+
+def gsd_fault(value: float | str | None) -> tuple[object, str]:
+    """The condition that a ground sampling distance must not meet, and what to say then."""
+    sound = value is None or (value == "model" if isinstance(value, str) else 0 < value < 1e6)
+    return not sound, f"--gsd {value}: give metres per pixel, above 0, or model"
 
 
 def bands() -> Any:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import rasterio
@@ -19,12 +19,14 @@ from legnet_cli.geo.bands import Bands
 from legnet_cli.geo.gdal import header_of
 from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.handles import Handles
+from legnet_cli.geo.headers import Size
 from legnet_cli.geo.inputs import gdal_path
 from legnet_cli.geo.orientation import Window, as_shown, is_transposed, stored_window
 from legnet_cli.geo.stretch import NEUTRAL, Limits, Stretch, to_uint8
 from legnet_cli.tiles import Tile
 
 MAX_UPSAMPLING = 16
+Gsd: TypeAlias = float | tuple[float, float] | None
 SAMPLE_SIDE = 1024  # px of the decimated scene that percentiles are taken from
 SAMPLE_COST = 1 << 24  # px: above it percentiles come from spots, not from reading everything
 _SPOTS, _SPOT = 16, 64  # spots along each side, and the side of one in px
@@ -44,7 +46,7 @@ class Scene:
         warnings: sentences about how it is read that its user may not expect; it tells nobody itself.
     """
 
-    def __init__(self, path: str, bands: tuple[int, ...] | None, stretch: Stretch, gsd: float | None) -> None:
+    def __init__(self, path: str, bands: tuple[int, ...] | None, stretch: Stretch, gsd: Gsd, size: Size | None) -> None:
         self.path, self.name = path, scene_name(path)
         self._source = self._grid = Handles(path)
         with self._source.borrow() as ds:
@@ -56,7 +58,7 @@ class Scene:
         self._orientation = header.orientation if self.georef.kind == "none" else 1
         overviews = list(header.overviews[self._bands.indexes[0] - 1])
         self._source.suit(header)
-        self.width, self.height = self._grid_size(gsd)
+        self.width, self.height = size or self._grid_size(gsd)
         self.scale_x, self.scale_y = self.source_width / self.width, self.source_height / self.height
         self._resampled = (self.width, self.height) != (self.source_width, self.source_height)
         if self._resampled and overviews:
@@ -68,7 +70,13 @@ class Scene:
 
     @classmethod
     def open(
-        cls, path: str, *, bands: tuple[int, ...] | None = None, stretch: str = "auto", gsd: float | None = None
+        cls,
+        path: str,
+        *,
+        bands: tuple[int, ...] | None = None,
+        stretch: str = "auto",
+        gsd: Gsd = None,
+        size: Size | None = None,
     ) -> Scene:
         """Open a raster.
 
@@ -76,14 +84,16 @@ class Scene:
             path: file, URL, subdataset or anything else GDAL opens.
             bands: one band or three, from 1; by default by colour interpretation.
             stretch: how values become 8-bit, see :mod:`legnet_cli.geo.stretch`.
-            gsd: metres per pixel of the grid to read; by default the raster's own pixels.
+            gsd: metres per pixel of the grid to read; by default the raster's own pixels, as with two numbers between
+                which these lie; the nearer of the two is taken otherwise.
+            size: width and height of the grid to read, in place of ``gsd``.
 
         Raises:
             DataError: if there is no such raster, or it has no bands of real numbers.
             GeoError: if ``gsd`` is given and the raster's own is unknown.
             ConfigError: if ``bands``, ``stretch`` or ``gsd`` does not fit the raster.
         """
-        return cls(gdal_path(path), bands, Stretch.parse(stretch), gsd)
+        return cls(gdal_path(path), bands, Stretch.parse(stretch), gsd, size)
 
     def __enter__(self) -> Scene:
         return self
@@ -159,23 +169,14 @@ class Scene:
         rgb[~valid] = NEUTRAL
         return rgb, valid
 
-    def _grid_size(self, gsd: float | None) -> tuple[int, int]:
+    def _grid_size(self, gsd: Gsd) -> Size:
         """Width and height of the grid whose pixels measure ``gsd`` metres at the scene's centre."""
         size = self.source_width, self.source_height
         if gsd is None:
             return size
-        if not 0 < gsd < math.inf:
-            raise ConfigError(f"a ground sampling distance of {gsd} m is out of range: must be positive")
-        own = self.georef.gsd
-        if own is None:
+        if self.georef.gsd is None:
             raise GeoError(f"{self.path}: its ground sampling distance is unknown: leave out --gsd")
-        if gsd * MAX_UPSAMPLING < max(own):
-            raise ConfigError(
-                f"{self.path}: its pixels of {max(own):.4g} m are too coarse for --gsd {gsd:g}: leave it out"
-            )
-        if all(abs(gsd / side - 1) < 0.01 for side in own):
-            return size
-        return max(1, round(size[0] * own[0] / gsd)), max(1, round(size[1] * own[1] / gsd))
+        return grid_size(size, self.georef.gsd, gsd, self.path)
 
     def _find_limits(self, stretch: Stretch, overviews: list[int]) -> Limits:
         dtype, count = self._bands.dtype, 1 if len(self._bands.indexes) == 1 else 3
@@ -201,6 +202,32 @@ class Scene:
                 with self._source.borrow(Tile(row, col, h, w)) as ds:
                     found.append(_values(*self._fetch(ds, (col, row, w, h), (h, w), smooth=False)))
         return [np.concatenate(band) for band in zip(*found, strict=True)]
+
+
+def grid_size(size: Size, own: tuple[float, float], gsd: float | tuple[float, float], name: str) -> Size:
+    """Width and height of an image whose pixels are resampled to ``gsd``.
+
+    Args:
+        size: width and height as they are.
+        own: metres per pixel along columns and rows.
+        gsd: as of :meth:`Scene.open`.
+        name: of the image, for messages.
+
+    Raises:
+        ConfigError: ``gsd`` is not positive, or so much finer that nothing new would be seen.
+    """
+    if isinstance(gsd, tuple):
+        mean = math.sqrt(own[0] * own[1])
+        if gsd[0] <= mean <= gsd[1]:
+            return size
+        gsd = gsd[0] if mean < gsd[0] else gsd[1]
+    if not 0 < gsd < math.inf:
+        raise ConfigError(f"a ground sampling distance of {gsd} m is out of range: must be positive")
+    if gsd * MAX_UPSAMPLING < max(own):
+        raise ConfigError(f"{name}: its pixels of {max(own):.4g} m are too coarse for --gsd {gsd:g}: leave it out")
+    if all(abs(gsd / side - 1) < 0.01 for side in own):
+        return size
+    return max(1, round(size[0] * own[0] / gsd)), max(1, round(size[1] * own[1] / gsd))
 
 
 def _is_sparse(ds: DatasetReader, bands: Sequence[int], rows: tuple[int, int], cols: tuple[int, int]) -> bool:

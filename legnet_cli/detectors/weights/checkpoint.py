@@ -49,7 +49,8 @@ class ModelCard:
         recipe: name of its recipe.
         classes: class names in the order of the labels.
         tile, overlap: of the training tiles, pixels.
-        gsd: ground sampling distance it was trained at, metres per pixel; None if mixed or unknown.
+        gsd: least and greatest ground sampling distance of its training images, metres per pixel; a single number is
+            taken for both; None if unknown.
         stretch: how pixels that are not 8-bit became 8-bit.
         licence: terms of the weights, if known.
         trained_on: the data in words, if known.
@@ -62,12 +63,33 @@ class ModelCard:
     classes: tuple[str, ...]
     tile: int = 1024
     overlap: int = 200
-    gsd: float | None = None
+    gsd: tuple[float, float] | None = None
     stretch: str = "auto"
     licence: str | None = None
     trained_on: str | None = None
     data_sha256: str | None = None
     model: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.gsd is not None:
+            low, high = (self.gsd, self.gsd) if isinstance(self.gsd, (int, float)) else self.gsd
+            if not 0 < low <= high < math.inf:
+                raise ValueError(f"gsd {self.gsd}")
+            object.__setattr__(self, "gsd", (float(low), float(high)))
+
+    def search_gsd(self, asked: float | str | None) -> float | tuple[float, float] | None:
+        """What ``--gsd`` asks for, in metres per pixel; the card's range for ``model``.
+
+        Raises:
+            ConfigError: the card has none.
+        """
+        if not isinstance(asked, str):
+            return asked
+        if self.gsd is None:
+            raise ConfigError(
+                f"--gsd model: {self.name} does not say its ground sampling distance: give metres per pixel"
+            )
+        return self.gsd
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from .predictions import ImagePredictions as ImagePredictions
 from .run import EvalResult as EvalResult
 from .run import evaluate as evaluate
 from .search import SearchPlan as SearchPlan
-from .search import plan_shapes as plan_shapes
+from .search import plan_grids as plan_grids
 from .search import search_images as search_images
 from .truth import EvalSet as EvalSet
 from .truth import Source as Source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from legnet_cli.engine import options
 from legnet_cli.engine.options import Engine, LabelFormat, Precision
@@ -35,6 +36,10 @@ class EvalConfig(Settings):
     score: float = options.score(0.05)
     tile: int | None = options.tile()
     overlap: int | None = options.overlap()
+    gsd: float | Literal["model"] | None = options.gsd(
+        "Resample to this ground sampling distance (m/px), or to the model's: model.",
+        "the model's where both are known",
+    )
     bands: tuple[int, ...] | None = options.bands()
     stretch: str = options.stretch()
     batch: int | None = options.batch()
@@ -51,6 +56,8 @@ class EvalConfig(Settings):
             options.ignores_all(self.classes, self.ignore_others),
             (self.data is None, "no data given: name a labelled data set with --data, or reports with --compare"),
             ((self.weights is None) == (self.predictions is None), "give either --weights or --predictions"),
+            options.gsd_fault(self.gsd),
+            (self.gsd is not None and self.weights is None, "--gsd searches images: give --weights"),
             (self.robustness and self.weights is None, "--robustness searches corrupted images: give --weights"),
         ]
 

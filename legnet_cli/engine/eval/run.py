@@ -26,7 +26,7 @@ from legnet_cli.engine.eval.measure import EvalMetrics, compute_metrics
 from legnet_cli.engine.eval.predictions import ImagePredictions, read_predictions
 from legnet_cli.engine.eval.report import METRICS_FILE, write_report
 from legnet_cli.engine.eval.robustness import PASSES, Robustness, measure_robustness
-from legnet_cli.engine.eval.search import SearchPlan, count_tiles, plan_shapes, search_images
+from legnet_cli.engine.eval.search import SearchPlan, count_tiles, plan_grids, search_images
 from legnet_cli.engine.eval.submission import short_names, write_submission
 from legnet_cli.engine.eval.truth import EvalSet, Source, load_truth
 from legnet_cli.engine.predict import SearchProgress
@@ -139,8 +139,8 @@ def _search(
     )
     classes = choose_classes(truth, detector.card.classes, config.classes, config.weights, model=True)
     plan = _plan(config, detector)
-    shapes = plan_shapes(truth, plan)
-    total = count_tiles(shapes, plan) * (1 + PASSES * config.robustness)
+    grids = plan_grids(truth, plan)
+    total = count_tiles(grids, plan) * (1 + PASSES * config.robustness)
     done = 0
 
     def advance(count: int) -> None:
@@ -148,12 +148,12 @@ def _search(
         done += count
         on_progress(SearchProgress(str(config.data), done, total, 0.0))
 
-    found = search_images(truth, shapes, detector, plan, None, advance)
+    found = search_images(truth, grids, detector, plan, None, advance)
     measured = _measure(truth, found, classes, config)
     if not config.robustness:
         return found, measured, None
     robustness = measure_robustness(
-        lambda change: select_classes(truth, search_images(truth, shapes, detector, plan, change, advance), classes)[1],
+        lambda change: select_classes(truth, search_images(truth, grids, detector, plan, change, advance), classes)[1],
         measured,
         inclusive=config.count_difficult,
     )
@@ -163,7 +163,8 @@ def _search(
 def _plan(config: EvalConfig, detector: Detector) -> SearchPlan:
     tile, overlap = choose_tiling(config.tile, config.overlap, (detector.card.tile, detector.card.overlap))
     batch = config.batch or (1 if detector.device.type == "cpu" else 8)
-    return SearchPlan(tile, overlap, config.bands, config.stretch, batch, config.workers, config.seed)
+    gsd = detector.card.gsd if config.gsd is None else detector.card.search_gsd(config.gsd)
+    return SearchPlan(tile, overlap, gsd, config.bands, config.stretch, batch, config.workers, config.seed)
 
 
 def _measure(truth: EvalSet, found: ImagePredictions, classes: Sequence[str], config: EvalConfig) -> EvalMetrics:

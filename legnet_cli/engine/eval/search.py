@@ -6,18 +6,20 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from legnet_cli.boxes import Detections
+from legnet_cli.boxes import Detections, boxes_to_polygons, polygons_to_boxes
 from legnet_cli.detectors.loader import Detector
 from legnet_cli.engine.eval.corruptions import CorruptedGrid, Corruption
 from legnet_cli.engine.eval.predictions import ImagePredictions, merge_named
 from legnet_cli.engine.eval.truth import EvalSet, Frame
 from legnet_cli.engine.predict import PixelGrid, scan_tiles
 from legnet_cli.errors import DataError
-from legnet_cli.geo.raster import Scene
+from legnet_cli.geo.headers import Size
+from legnet_cli.geo.raster import Gsd, Scene, grid_size
 from legnet_cli.tiles import Tile, TileName, check_tiling, tile_grid
 
 _GAP = 4  # times its height that an image lies apart from the next one where several are searched as one grid
@@ -29,6 +31,7 @@ class SearchPlan:
 
     Attributes:
         tile, overlap: pixels.
+        gsd: metres per pixel to search at, see ``Scene.open``, where an image's own is known; None for its pixels.
         bands, stretch: see ``Scene.open``.
         batch: tiles at once.
         workers: threads that read and corrupt.
@@ -37,6 +40,7 @@ class SearchPlan:
 
     tile: int
     overlap: int
+    gsd: Gsd
     bands: tuple[int, ...] | None
     stretch: str
     batch: int
@@ -44,24 +48,38 @@ class SearchPlan:
     seed: int
 
 
+class FrameGrid(NamedTuple):
+    """The pixels of a frame as they are searched.
+
+    Attributes:
+        height, width: of the grid.
+        scale: grid pixel × scale = pixel of the frame, along columns and rows.
+    """
+
+    height: int
+    width: int
+    scale: tuple[float, float] = (1.0, 1.0)
+
+
 class _ImageStack:
     """Images of one size as one grid, each far below the one before; windows are read ahead by threads."""
 
     def __init__(
-        self, frames: Sequence[Frame], shape: tuple[int, int], plan: SearchPlan, corruption: Corruption | None
+        self, frames: Sequence[Frame], shape: FrameGrid, plan: SearchPlan, corruption: Corruption | None
     ) -> None:
         self._frames, self._plan, self._corruption = frames, plan, corruption
-        self._gap = shape[0] * _GAP if len(frames) > 1 else 0
-        self._pitch = shape[0] + self._gap
-        self.height, self.width = self._pitch * len(frames), shape[1]
-        grid = tile_grid(*shape, plan.tile, plan.overlap)
+        self._gap = shape.height * _GAP if len(frames) > 1 else 0
+        self._pitch = shape.height + self._gap
+        self.height, self.width = self._pitch * len(frames), shape.width
+        self._size = shape.width, shape.height
+        grid = tile_grid(shape.height, shape.width, plan.tile, plan.overlap)
         self.tiles = [
             Tile(index * self._pitch + tile.row, tile.col, tile.height, tile.width)
             for index in range(len(frames))
             for tile in grid
         ]
         # an image of many tiles stays open; one of a single tile is opened when its turn comes
-        self._scene = _open(frames[0], plan) if len(frames) == 1 else None
+        self._scene = _open(frames[0], plan, self._size) if len(frames) == 1 else None
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="legnet-eval")
         self._next = 0
@@ -83,7 +101,7 @@ class _ImageStack:
         window = Tile(row, tile.col, tile.height, tile.width)
         if self._scene is not None:
             return self._corrupted(self._scene, frame).read(window)
-        with _open(frame, self._plan) as scene:
+        with _open(frame, self._plan, self._size) as scene:
             return self._corrupted(scene, frame).read(window)
 
     def _corrupted(self, scene: Scene, frame: Frame) -> PixelGrid:
@@ -108,30 +126,35 @@ class _ImageStack:
             self._scene.close()
 
 
-def plan_shapes(truth: EvalSet, plan: SearchPlan) -> list[tuple[int, int]]:
-    """Height and width of each frame of ``truth``; every fault that the headers show comes out here.
+def plan_grids(truth: EvalSet, plan: SearchPlan) -> list[FrameGrid]:
+    """The grid of each frame of ``truth``; every fault that the headers show comes out here.
 
     Raises:
         DataError: an image is missing or cannot be read.
+        ConfigError: an image is much too coarse for ``plan.gsd``.
     """
     check_tiling(plan.tile, plan.overlap)
-    shapes = []
+    grids = []
     for frame in truth.frames:
-        with _open(frame, plan) as scene:
-            shapes.append((scene.height, scene.width))
-    if not shapes:
+        with _open(frame, plan, None) as scene:
+            size = scene.width, scene.height
+            own = truth.gsd[frame.image] / frame.tile.zoom
+            if plan.gsd is not None and np.isfinite(own).all():
+                size = grid_size(size, (own[0], own[1]), plan.gsd, scene.path)
+            grids.append(FrameGrid(size[1], size[0], (scene.width / size[0], scene.height / size[1])))
+    if not grids:
         raise DataError(f"{truth.source}: has no images to search: give their folder, or --predictions")
-    return shapes
+    return grids
 
 
-def count_tiles(shapes: Sequence[tuple[int, int]], plan: SearchPlan) -> int:
-    """Tiles in images of ``shapes``."""
-    return sum(len(tile_grid(*shape, plan.tile, plan.overlap)) for shape in shapes)
+def count_tiles(grids: Sequence[FrameGrid], plan: SearchPlan) -> int:
+    """Tiles in ``grids``."""
+    return sum(len(tile_grid(grid.height, grid.width, plan.tile, plan.overlap)) for grid in grids)
 
 
 def search_images(
     truth: EvalSet,
-    shapes: Sequence[tuple[int, int]],
+    grids: Sequence[FrameGrid],
     detector: Detector,
     plan: SearchPlan,
     corruption: Corruption | None,
@@ -142,32 +165,36 @@ def search_images(
     Images of one size that fit one tile share batches. The result does not depend on ``plan.workers``.
     """
     parts: list[list[tuple[TileName, Detections]]] = [[] for _ in truth.names]
-    for group in _groups(shapes, plan):
+    for group in _groups(grids, plan):
         frames = [truth.frames[index] for index in group]
-        stack = _ImageStack(frames, shapes[group[0]], plan, corruption)
+        stack = _ImageStack(frames, grids[group[0]], plan, corruption)
         try:
             found = stack.split(scan_tiles(stack, detector, stack.tiles, plan.batch, on_tiles))
         finally:
             stack.close()
-        for frame, part in zip(frames, found, strict=True):
-            placed = Detections(frame.tile.boxes_to_image(part.boxes), part.scores, part.labels)
+        for index, frame, part in zip(group, frames, found, strict=True):
+            boxes = part.boxes
+            if (scale := grids[index].scale) != (1, 1):
+                boxes = polygons_to_boxes(boxes_to_polygons(boxes) * scale)
+            placed = Detections(frame.tile.boxes_to_image(boxes), part.scores, part.labels)
             parts[frame.image].append((frame.tile, placed))
     return ImagePredictions(tuple(merge_named(part) for part in parts), detector.card.classes)
 
 
-def _groups(shapes: Sequence[tuple[int, int]], plan: SearchPlan) -> list[list[int]]:
+def _groups(grids: Sequence[FrameGrid], plan: SearchPlan) -> list[list[int]]:
     """Frames to search as one grid: those of one size if it is no more than a tile, others alone."""
     groups: dict[tuple[int, ...], list[int]] = {}
-    for index, shape in enumerate(shapes):
+    for index, grid in enumerate(grids):
+        shape = grid.height, grid.width
         key = shape if max(shape) <= plan.tile else (*shape, index)
         groups.setdefault(key, []).append(index)
     return list(groups.values())
 
 
-def _open(frame: Frame, plan: SearchPlan) -> Scene:
+def _open(frame: Frame, plan: SearchPlan, size: Size | None) -> Scene:
     path = frame.labels.path
     if path is None:
         raise DataError(
             f"{frame.labels.source or frame.labels.file}: its image is missing: add it, or remove the labels"
         )
-    return Scene.open(str(path), bands=plan.bands, stretch=plan.stretch)
+    return Scene.open(str(path), bands=plan.bands, stretch=plan.stretch, size=size)

@@ -21,20 +21,19 @@ from legnet_cli.data.checks import self_crossing
 from legnet_cli.data.classes import ALL, ClassChoice
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.detect import find_parts
+from legnet_cli.data.gsd import image_gsd
 from legnet_cli.data.labels import IGNORED, Dataset, ImageLabels, Problem, labels_of, strip_image_suffix
 from legnet_cli.data.sniff import VECTOR_SUFFIXES
 from legnet_cli.data.tile_notes import CUT, difficulty_in_source
 from legnet_cli.data.vector_labels import class_names
 from legnet_cli.engine.eval.matching import Truths, iou_pairs
 from legnet_cli.errors import ConfigError, DataError
-from legnet_cli.geo.georef import Georef, read_georef
+from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.plane import map_plane
 from legnet_cli.geo.polygons import PolygonTable, read_polygons, to_pixels
 from legnet_cli.tiles import TileName, parse_tile_name
 
 SAME = 0.6  # IoU over which two objects of different tiles are one
-
-_MAPPED = (".tif", ".tiff", ".jp2")  # images that may say where on the ground they lie
 
 
 class Frame(NamedTuple):
@@ -166,7 +165,7 @@ def _assemble(dataset: Dataset, source: Source) -> EvalSet:
     gsd = np.full((len(names), 2), np.nan)
     for frame in frames:
         if not np.isfinite(gsd[frame.image]).all():
-            gsd[frame.image] = _gsd(frame)
+            gsd[frame.image] = image_gsd(frame.labels, frame.tile.zoom)
     used = [name for name, count in dataset.counts().items() if count and name != IGNORED]
     objects = [_objects(frame, used) for frame in frames]
     counts = [len(frame.labels) for frame in frames]
@@ -199,19 +198,6 @@ def _objects(frame: Frame, classes: Sequence[str]) -> tuple[Array, NDArray[np.in
     """Corners (n, 4, 2) in pixels of the image, and labels, of the objects in a frame."""
     labels = labels_of(frame.labels, classes)
     return frame.tile.points_to_image(frame.labels.quads), np.where(labels < 0, len(classes), labels)
-
-
-def _gsd(frame: Frame) -> Array:
-    """Metres per pixel (2,) of the frame's image, from its georeference or what the labels say."""
-    path, stated = frame.labels.path, frame.labels.meta.get("gsd")
-    if path is not None and path.suffix.lower() in _MAPPED:
-        georef = read_georef(path)
-        if georef.gsd is not None:
-            return np.array(georef.gsd) * frame.tile.zoom
-    try:
-        return np.full(2, float(stated or np.nan))
-    except ValueError:  # DOTA writes "null"
-        return np.full(2, np.nan)
 
 
 def _once(truths: Truths, frame: NDArray[np.int64], difficult: NDArray[np.int64], classes: int) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.engine import options
@@ -46,7 +47,9 @@ class PredictConfig(Settings):
     asset: str = option("", "Asset of STAC items to search.", unset="the only image")
     tile: int | None = options.tile()
     overlap: int | None = options.overlap()
-    gsd: float | None = option(None, "Resample to this ground sampling distance (m/px).", unset="the scene's")
+    gsd: float | Literal["model"] | None = options.gsd(
+        "Resample to this ground sampling distance (m/px), or to the model's: model.", "the scene's"
+    )
     bands: tuple[int, ...] | None = options.bands()
     stretch: str = options.stretch()
     score: float = options.score(0.25)
@@ -81,5 +84,5 @@ class PredictConfig(Settings):
             (self.shard is not None and self.job is None, "--shard writes to a shared folder: name it with --job"),
             (not self.scenes and not self.replay, "no scene given: name a raster, folder or URL"),
             (self.out is None and not self.replay, "no output given: name a file or folder with --out"),
-            (self.gsd is not None and not 0 < self.gsd < 1e6, f"--gsd {self.gsd}: give metres per pixel, above 0"),
+            options.gsd_fault(self.gsd),
         ]

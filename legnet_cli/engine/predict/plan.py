@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 32  # tiles in a unit of work: half a minute or so on a CPU is what an interruption can cost
 MOST_TILES = 20_000_000  # of one scene: weeks on any machine
+_FAR = 2  # times finer or coarser than the training images
 _CELLS = 16  # along each side of a scene, whose ground areas are summed
 
 
@@ -100,8 +102,8 @@ def plan_scene(path: str, name: str, stamp: str, config: PredictConfig, card: Mo
         ConfigError: it has too many tiles, or settings do not fit it.
     """
     tile, overlap = choose_tiling(config.tile, config.overlap, (card.tile, card.overlap))
-    with Scene.open(path, bands=config.bands, stretch=config.stretch, gsd=config.gsd) as scene:
-        for warning in scene.warnings:
+    with Scene.open(path, bands=config.bands, stretch=config.stretch, gsd=card.search_gsd(config.gsd)) as scene:
+        for warning in (*scene.warnings, *_far_from(card, scene)):
             logger.warning("%s: %s", name, warning)
         grid = TileGrid(scene.height, scene.width, tile, overlap)
         km2 = _ground_km2(scene.georef)
@@ -117,6 +119,23 @@ def plan_scene(path: str, name: str, stamp: str, config: PredictConfig, card: Mo
             *(len(plan.tiles), tile, overlap),
         )
     return plan
+
+
+def _far_from(card: ModelCard, scene: Scene) -> Iterator[str]:
+    """What to say where pixels are more than twice finer or coarser than those that the model learned from."""
+    own = scene.georef.gsd
+    if card.gsd is None or own is None:
+        return
+    side = math.sqrt(own[0] * scene.scale_x * own[1] * scene.scale_y)
+    for off, nearest, word in (
+        (card.gsd[0] / side, card.gsd[0], "finer"),
+        (side / card.gsd[1], card.gsd[1], "coarser"),
+    ):
+        if off > _FAR:
+            yield (
+                f"its pixels of {side:.3g} m are {off:.2g} times {word} than those that {card.name} learned from: "
+                f"--gsd model searches at {nearest:.3g} m"
+            )
 
 
 def _inside(plan: ScenePlan, grid: TileGrid, aoi: Aoi) -> ScenePlan:

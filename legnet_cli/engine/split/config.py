@@ -25,6 +25,9 @@ class SplitConfig(Settings):
     tile: int = options.tile(1024, "")
     overlap: int = options.overlap(200, "")
     scales: tuple[float, ...] = option((1.0,), "Cut windows of tile/scale pixels, one set for each scale.", "--scale")
+    gsd: float | None = option(
+        None, "Resample images and labels to this ground sampling distance (m/px).", unset="the images' own"
+    )
     truncated: Truncated = option("keep", "What happens to objects cut by a tile.")
     like_mmrotate: bool = option(False, "Areas in single precision: some whole objects count as cut, as in mmrotate.")
     background: float = option(1.0, "Share of the empty tiles to keep; val and test data keep all.", least=0, most=1)
@@ -61,6 +64,8 @@ class SplitConfig(Settings):
                 "--like-mmrotate is for --truncated keep",
             ),
             (not scales_ok, f"--scale {self.scales}: give numbers above 0"),
+            (self.gsd is not None and not 0 < self.gsd < 1e6, f"--gsd {self.gsd}: give metres per pixel, above 0"),
+            (raw and self.gsd is not None, "--gsd is for --format png: tif keeps all pixels"),
             (raw and self.bands is not None, "--bands is for --format png: tif keeps all bands"),
             (raw and self.stretch != "auto", "--stretch is for --format png: tif keeps all values"),
         ]

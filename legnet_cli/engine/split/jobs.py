@@ -112,6 +112,7 @@ class Cutter:
         codes: what stands for each class in them.
         format: png (8-bit RGB) or tif (all bands in their own type).
         bands, stretch: which bands become RGB, and how they become 8-bit.
+        resample: whether images are read at the size that is planned, not their own.
         workers: threads that do jobs.
         written: told after each tile.
         stop: set it to end the jobs that are running.
@@ -123,6 +124,7 @@ class Cutter:
     format: str
     bands: tuple[int, ...] | None
     stretch: str
+    resample: bool
     workers: int
     written: Callable[[], None]
     stop: threading.Event = field(default_factory=threading.Event)
@@ -157,14 +159,17 @@ class Cutter:
                 yield image
             return
         encoder = TileEncoder(cut.tile for cut in job.cuts)
-        if path.suffix.lower() in _JPEG and self.bands is None and self.stretch in ("auto", "none"):
+        plain = self.bands is None and self.stretch in ("auto", "none") and not self.resample
+        if path.suffix.lower() in _JPEG and plain:
             pixels = _read_jpeg(path)
             if pixels is not None:
                 yield _Rgb(lambda t: pixels[t.row : t.row + t.height, t.col : t.col + t.width], encoder)
                 return
         scene = self._scenes.get(path)
         if scene is None:  # two threads may open it at once: they find the same, and one stays
-            scene = self._scenes.setdefault(path, Scene.open(str(path), bands=self.bands, stretch=self.stretch))
+            size = job.plan.size if self.resample else None
+            scene = Scene.open(str(path), bands=self.bands, stretch=self.stretch, size=size)
+            scene = self._scenes.setdefault(path, scene)
         try:
             yield _Rgb(lambda tile: scene.read(tile)[0], encoder)
         finally:

@@ -280,8 +280,9 @@ def _footprints(plan: ImagePlan) -> NDArray[np.object_]:
     if georef.crs is None:
         return none
     tiles = [cut.tile for cut in plan.cuts]
+    scale = np.array([georef.width, georef.height]) / plan.size
     spans = np.array([(t.col, t.row, t.col + t.width, t.row + t.height) for t in tiles], np.float64)
     x, y = np.minimum(spans[:, [0, 2, 2, 0]], plan.size[0]), np.minimum(spans[:, [1, 1, 3, 3]], plan.size[1])
-    corners = georef.to_crs(np.stack([x, y], 2).reshape(-1, 2), WGS84).reshape(-1, 4, 2)
+    corners = georef.to_crs(np.stack([x, y], 2).reshape(-1, 2) * scale, WGS84).reshape(-1, 4, 2)
     shapes: NDArray[np.object_] = shapely.polygons(corners)
     return shapes

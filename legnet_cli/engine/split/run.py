@@ -21,6 +21,7 @@ from legnet_cli import __version__
 from legnet_cli.data import dota
 from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.datasets import load_dataset
+from legnet_cli.data.gsd import dataset_gsd, resampled
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem
 from legnet_cli.data.tile_notes import DIFFICULTY, SPLIT_RECORD
 from legnet_cli.engine.process import processors
@@ -103,6 +104,8 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
     images = [image for image in dataset.images if image.path is not None]
     if not images:
         raise DataError(f"{config.src}: none of its labels has an image: put the images beside them")
+    if config.gsd is not None:
+        images = [resampled(image, config.gsd) for image in images]
     plan = make_plan(
         images,
         config.sizes,
@@ -136,7 +139,14 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
 def _write_notes(folder: Path, config: SplitConfig, dataset: Dataset, result: SplitResult, plan: SplitPlan) -> None:
     """Write the list of classes, and a record of settings, counts and what the labels cannot hold."""
     noted = _difficulty_in_source(folder, plan)
-    record = {"legnet": __version__, "settings": _settings(config), **result.to_dict(), DIFFICULTY: noted}
+    gsd = (config.gsd, config.gsd) if config.gsd else dataset_gsd(config.src, [part.image for part in plan.images])
+    record = {
+        "legnet": __version__,
+        "settings": _settings(config),
+        "gsd": gsd,
+        **result.to_dict(),
+        DIFFICULTY: noted,
+    }
     with writable(config.out):
         for file, text in dota.FORMAT.side_files(dataset).items():
             (folder / file).write_text(text, encoding="utf-8", newline="\n")
@@ -195,7 +205,8 @@ def _cut(
     labelled = {cut.split for p in plan.images if p.image.source is not None for cut in p.cuts}
     make_folders(draft.folder, plan, labelled)
     codes = dota.FORMAT.codes(dataset.written)
-    cutter = Cutter(draft.folder, labelled, codes, config.format, config.bands, config.stretch, workers, written)
+    how = config.format, config.bands, config.stretch, config.gsd is not None
+    cutter = Cutter(draft.folder, labelled, codes, *how, workers, written)
     run_jobs(cutter, waiting, draft.finish, skip_bad=config.skip_bad)
     return resumed
 

@@ -34,6 +34,9 @@ class TrainConfig(Settings):
     overrides: tuple[str, ...] = option(
         (), "Any other setting as key=value, keys as --dry-run shows them; repeatable.", "--set", commas=False
     )
+    gsd: float | None = option(
+        None, "Ground sampling distance of the data (m/px), for the model card.", unset="the data's, if known"
+    )
     seed: int = options.seed("initial weights, data order, augmentation")
     patience: int = option(0, "Stop after N epochs without a better mAP50 (0: never).", least=0)
     device: str = options.device()
@@ -57,6 +60,7 @@ class TrainConfig(Settings):
             options.ignores_all(self.classes, self.ignore_others),
             (self.data is None and new, "no data given: name a labelled data set with --data"),
             ((self.recipe is None) == (self.config is None) and new, "give either --recipe or --config"),
+            (self.gsd is not None and not 0 < self.gsd < 1e6, f"--gsd {self.gsd}: give metres per pixel, above 0"),
             (self.lr is not None and self.lr <= 0, f"--lr {self.lr} is out of range: give more than 0"),
             (self.resume and self.dry_run, "--dry-run shows a new run: leave out --resume"),
         ]

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from legnet_cli.boxes import Array
 from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.datasets import load_dataset
+from legnet_cli.data.gsd import dataset_gsd
 from legnet_cli.data.labels import ImageLabels, labels_of, listing
 from legnet_cli.detectors.mmrotate.augment import Augment
 from legnet_cli.detectors.weights.recipes import MEAN
@@ -41,6 +42,7 @@ class DataCheck:
         sizes: the most frequent image sizes in pixels, with their counts.
         problems: what was left out of the labels or looks like a mistake.
         validation: images that are evaluated after each epoch.
+        gsd: least and greatest ground sampling distance, metres per pixel; None if unknown.
     """
 
     images: int
@@ -49,6 +51,7 @@ class DataCheck:
     sizes: dict[str, int]
     problems: tuple[str, ...]
     validation: int
+    gsd: tuple[float, float] | None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -137,6 +140,7 @@ def load_train_data(
         sizes=dict(sizes.most_common(4)),
         problems=tuple(str(problem) for problem in dataset.problems),
         validation=len(dataset.split("val").images) if "val" in splits and chosen != "val" else 0,
+        gsd=dataset_gsd(root, part.images),
     )
     for line in listing(dataset.problems, _SHOWN):
         logger.warning("%s", line)

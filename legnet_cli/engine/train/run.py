@@ -202,6 +202,7 @@ def _card(config: TrainConfig, plan: TrainPlan, data: TrainData) -> ModelCard:
         classes=plan.classes,
         tile=plan.tile,
         overlap=plan.overlap,
+        gsd=(config.gsd, config.gsd) if config.gsd else data.check.gsd,
         stretch=config.stretch,
         trained_on=f"{config.data.name if config.data else ''}, {len(data.images)} images",
         data_sha256=hashlib.sha256(json.dumps(listing).encode()).hexdigest(),
@@ -210,7 +211,7 @@ def _card(config: TrainConfig, plan: TrainPlan, data: TrainData) -> ModelCard:
 
 
 def _validation(config: TrainConfig, plan: TrainPlan, data: TrainData) -> Validation:
-    search = SearchPlan(plan.tile, plan.overlap, None, config.stretch, 8, 2, config.seed)
+    search = SearchPlan(plan.tile, plan.overlap, None, None, config.stretch, 8, 2, config.seed)
     assert config.data is not None
     source = Source(
         config.data,

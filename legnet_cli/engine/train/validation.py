@@ -17,7 +17,7 @@ from legnet_cli.engine.eval import (
     Source,
     compute_metrics,
     load_truth,
-    plan_shapes,
+    plan_grids,
     search_images,
     select_classes,
 )
@@ -45,7 +45,7 @@ class Validation:
         self.truth: EvalSet = load_truth(source)
         if unknown := [name for name in self.truth.classes if name not in classes]:
             raise DataError(f"{source.data}: objects of {', '.join(unknown)} to evaluate, but not to train on")
-        self._shapes = plan_shapes(self.truth, plan)
+        self._grids = plan_grids(self.truth, plan)
 
     def find(
         self, state: dict[str, Tensor], card: ModelCard, device: torch.device, rank: int = 0, processes: int = 1
@@ -54,7 +54,7 @@ class Validation:
         detector = build_detector(Checkpoint(state, card), device)
         mine = [i for i, frame in enumerate(self.truth.frames) if frame.image % processes == rank]
         part = replace(self.truth, frames=tuple(self.truth.frames[i] for i in mine))
-        return search_images(part, [self._shapes[i] for i in mine], detector, self._plan, None, lambda count: None)
+        return search_images(part, [self._grids[i] for i in mine], detector, self._plan, None, lambda count: None)
 
     def score(self, found: Sequence[ImagePredictions]) -> Score:
         """How good the predictions are that ``len(found)`` processes found, in the order of their ranks."""

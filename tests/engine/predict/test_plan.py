@@ -1,5 +1,7 @@
 """Which tiles of a scene are searched."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
@@ -19,8 +21,8 @@ VRT = f"""<VRTDataset rasterXSize="{LARGEST}" rasterYSize="{LARGEST}">
 <VRTRasterBand dataType="Byte" band="1"/></VRTDataset>"""
 
 
-def plan(path, aoi=None, **values):
-    return plan_scene(str(path), "a", "", PredictConfig((str(path),), "out.gpkg", **values), CARD, aoi)
+def plan(path, aoi=None, card=CARD, **values):
+    return plan_scene(str(path), "a", "", PredictConfig((str(path),), "out.gpkg", **values), card, aoi)
 
 
 @pytest.mark.parametrize("values", [{}, {"gsd": 0.01}, {"tile": 16384, "overlap": 0}])
@@ -56,3 +58,45 @@ def test_tiles_inside_an_area_are_those_that_touch_it(tmp_path, write_scene, see
     expected = [tile for tile, touches in zip(every, tiles_touching(inside, every), strict=True) if touches]
     assert list(found.tiles) == expected
     assert found.tiles[0] == expected[0]
+
+
+@pytest.mark.parametrize(
+    ("trained", "told"),
+    [
+        (None, None),
+        (0.3, None),
+        ((0.1, 0.3), None),
+        (0.2, "2.5 times coarser than those that blobs learned from: --gsd model searches at 0.2 m"),
+        ((2, 4), "4 times finer than those that blobs learned from: --gsd model searches at 2 m"),
+    ],
+)
+def test_pixels_far_from_those_of_training_are_told(write_scene, caplog, trained, told):
+    path = write_scene("a.tif", np.zeros((300, 400), np.uint8))
+    card = replace(CARD, name="blobs", gsd=trained)
+    assert plan(path, card=card).scene.width == 400
+    assert [record.getMessage() for record in caplog.records if "learned" in record.getMessage()] == (
+        [f"a: its pixels of 0.5 m are {told}"] if told else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("trained", "size"),
+    [
+        (0.25, (800, 600)),
+        ((0.1, 0.25), (800, 600)),
+        ((0.4, 1.0), (400, 300)),
+        ((1, 2), (200, 150)),
+        (0.498, (400, 300)),
+    ],
+)
+def test_a_search_at_the_models_scale(write_scene, caplog, trained, size):
+    path = write_scene("a.tif", np.zeros((300, 400), np.uint8))
+    scene = plan(path, card=replace(CARD, gsd=trained), gsd="model").scene
+    assert (scene.width, scene.height) == size
+    assert "learned" not in caplog.text
+
+
+def test_a_model_that_does_not_say_its_scale(write_scene):
+    path = write_scene("a.tif", np.zeros((300, 400), np.uint8))
+    with pytest.raises(ConfigError, match="does not say its ground sampling distance: give metres per pixel"):
+        plan(path, gsd="model")

@@ -368,3 +368,42 @@ def test_infrared_frames(tmp_path, mmrotate_split):
     ours = {name.partition("/")[2]: data for name, data in files(tmp_path / "ours").items()}
     assert len(theirs) == 7 * 9
     assert {name: ours[name] for name in theirs} == theirs
+
+
+@pytest.mark.parametrize("georeferenced", [True, False])
+def test_images_and_labels_are_resampled_to_one_scale(tmp_path, write_scene, georeferenced):
+    pixels = np.full((60, 90), 30, np.uint8)
+    pixels[20:30, 40:60] = 220
+    (tmp_path / "d" / "labelTxt").mkdir(parents=True)
+    (tmp_path / "d" / "images").mkdir()
+    if georeferenced:  # of 0.5 m
+        Path(write_scene("a.tif", pixels)).rename(tmp_path / "d" / "images" / "a.tif")
+    else:
+        cv2.imwrite(str(tmp_path / "d" / "images" / "a.png"), pixels)
+    head = "" if georeferenced else "gsd:0.5\n"
+    (tmp_path / "d" / "labelTxt" / "a.txt").write_text(f"{head}40 20 60 20 60 30 40 30 ship 0\n")
+    out = tmp_path / "out"
+    run(tmp_path / "d", out, tile=200, gsd=0.25)
+    assert json.loads((out / "split.json").read_text())["gsd"] == [0.25, 0.25]
+    assert (out / "annfiles" / "a__200__0___0.txt").read_text() == "80.0 40.0 120.0 40.0 120.0 60.0 80.0 60.0 ship 0\n"
+    tile = cv2.imread(str(out / "images" / "a__200__0___0.png"), 0)
+    assert tile.shape == (200, 200)
+    row, col = np.nonzero(tile[:120, :180] > 180)
+    assert (col.min(), row.min(), col.max(), row.max()) == pytest.approx((80, 40, 119, 59), abs=1)
+    run(tmp_path / "d", tmp_path / "plain", tile=200)
+    assert json.loads((tmp_path / "plain" / "split.json").read_text())["gsd"] == pytest.approx([0.5, 0.5], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"gsd": 0.5, "format": "tif"}, ConfigError, "--gsd is for --format png"),
+        ({"gsd": 0.0}, ConfigError, "--gsd 0.0: give metres per pixel"),
+        ({"gsd": 0.02}, ConfigError, "too coarse for --gsd 0.02"),
+        ({"gsd": 0.5}, DataError, "T1.png: its ground sampling distance is unknown: leave out --gsd"),
+    ],
+)
+def test_a_scale_that_cannot_be_had(dota, tmp_path, options, error, words):
+    with pytest.raises(error, match=words):
+        run(dota, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()

@@ -134,7 +134,7 @@ def test_the_command_starts_its_other_processes(config):
 def test_validation__is_the_same_however_many_processes_share_it(tmp_path, monkeypatch):
     monkeypatch.setattr("legnet_cli.engine.train.validation.build_detector", lambda *_: BlobDetector())
     data = write_tiles(tmp_path / "blobs", (("val", 5),))
-    card, plan = BlobDetector().card, SearchPlan(128, 48, None, "auto", 2, 1, 0)
+    card, plan = BlobDetector().card, SearchPlan(128, 48, None, None, "auto", 2, 1, 0)
     validation = Validation(Source(data, "val"), CLASSES, plan)
     whole = validation.find({}, card, torch.device("cpu"))
     parts = [validation.find({}, card, torch.device("cpu"), rank, 3) for rank in range(3)]
