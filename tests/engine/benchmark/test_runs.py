@@ -30,7 +30,7 @@ def test_figures_of_a_run():
         ("rotated-fcos/legnet-nano", ["backbone", "neck", OTHER]),
     ],
 )
-def test_detectors_of_mmrotate_have_coarser_stages(recipe, stages):
+def test_detectors_of_mmrotate_have_coarser_stages(mmrotate, recipe, stages):
     detector = build_detector(random_checkpoint(get_recipe(recipe)), torch.device("cpu"))
     found = time_searches(detector, [synthetic_tile(64, 64)], 1, repeat=1, seconds=1)
     assert list(found.stages) == stages
