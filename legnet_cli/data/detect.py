@@ -26,6 +26,7 @@ from legnet_cli.data.sniff import (
     sniff_file,
     sniff_folder,
 )
+from legnet_cli.data.vector_place import images_named
 from legnet_cli.data.yolo_obb import names_classes
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.untrusted import walk
@@ -119,7 +120,7 @@ def _vector_parts(places: list[Path], root: Path, *, alone: bool) -> list[Part]:
         return [Part("", path, (root,)) for path in places]
     if len(places) > 1 or alone:
         images = [root / file for file in find_images(root)]
-        pairs = {path: image for path in places if (image := _image_of(path, images)) is not None}
+        pairs = images_named(places, images)
         if pairs:
             bare = [] if alone else sorted({*images} - {*pairs.values()})
             unpaired = [Part(_split_of(path, root), path, ()) for path in places if path not in pairs]
@@ -134,13 +135,6 @@ def _vector_parts(places: list[Path], root: Path, *, alone: bool) -> list[Part]:
     splits = {split: _split_folders(root, split) for split in ("train", "val", "test")}
     parts = [Part(split, places[0], folders) for split, folders in splits.items() if folders]
     return parts or [Part("", places[0], _image_folders(root, "") or ((root,) if holds_images(root) else ()))]
-
-
-def _image_of(labels: Path, images: Sequence[Path]) -> Path | None:
-    """The image with the name of the file ``labels``: beside it, else the only one anywhere."""
-    named = [image for image in images if image.stem == labels.stem]
-    beside = [image for image in named if image.parent == labels.parent]
-    return (beside or named)[0] if len(beside or named) == 1 else None
 
 
 def _single(image: Path, root: Path, labels: Path | None) -> Part:

@@ -28,6 +28,7 @@ from legnet_cli.data.labels import (
     strip_image_suffix,
 )
 from legnet_cli.data.parts import summary
+from legnet_cli.data.vector_place import located, named_class
 from legnet_cli.errors import DataError, GeoError, counted
 from legnet_cli.geo.crs import WGS84
 from legnet_cli.geo.georef import Georef, read_georef
@@ -62,7 +63,14 @@ def load_polygons(
     """
     table = read_polygons(path)
     names = class_names(table, class_field, path)
-    images = list(_open_images(parts, table, problems))
+    seen: list[Problem] = []
+    images = list(_open_images(parts, table, seen))
+    if images and table.crs is None:
+        table = located(table, [(image.path, image.size) for image in images], path, problems)
+        if table.crs is not None:
+            seen.clear()
+            images = list(_open_images(parts, table, seen))
+    problems += seen
     if not images:
         raise DataError(f"{path}: there are no images for its polygons beside it: give their folder as the dataset")
     if table.crs is not None and not any(image.georef and image.georef.crs for image in images):
@@ -75,9 +83,15 @@ def load_polygons(
 def class_names(table: PolygonTable, class_field: str | None, path: Path) -> list[str]:
     """Class of each row: of ``class_field``, else of the column called class, else of the only column of text.
 
+    SpaceNet's files have no such column: their name says it.
+
     Raises:
         DataError: if no column, or more than one, could hold the classes.
     """
+    if len(table) == 0:
+        return []
+    if class_field is None and (name := named_class(path)):
+        return [name] * len(table)
     taken = {*_OWN - {"class"}, "model"}
     texts = [
         key for key, column in table.fields.items() if key not in taken and any(isinstance(v, str) for v in column)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from legnet_cli.geo.crs import CRS, full_turn, rejoin, reproject
 from legnet_cli.geo.geopackage import read_provenance
 from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.ogr import vector_file
-from legnet_cli.geo.rings import rows_down
+from legnet_cli.geo.rings import counts_up
 
 VECTORS = (".geojson", ".json", ".gpkg", ".fgb", ".shp")
 _CUT = 1e-10  # of a turn around the globe (4 mm): how far a point on the antimeridian may lie off a straight side
@@ -34,15 +34,21 @@ class PolygonTable:
         fields: values of each column, None where there is none.
         ids: what the file calls the feature of each polygon.
         crs: reference system; None for pixels.
+        turned: whether rows were counted up, in a file without reference system, and now are down.
     """
 
     points: list[Array]
     fields: dict[str, list[Any]]
     ids: list[str]
     crs: CRS | None
+    turned: bool = False
 
     def __len__(self) -> int:
         return len(self.points)
+
+    def in_system(self, crs: CRS) -> PolygonTable:
+        """What seemed to be in pixels, in ``crs``."""
+        return replace(self, points=[p * (1, -1) if self.turned else p for p in self.points], crs=crs, turned=False)
 
 
 def read_polygons(path: Path) -> PolygonTable:
@@ -61,13 +67,16 @@ def read_polygons(path: Path) -> PolygonTable:
         crs = None if meta["crs"] is None else CRS.from_user_input(meta["crs"]).to_2d()
     if crs is not None and crs.type_name == "Engineering CRS":
         crs = None
-    if crs is None:
-        geometries = rows_down(geometries)
+    turned = crs is None and counts_up(geometries)
+    if turned:
+        geometries = shapely.transform(geometries, lambda xy: xy * (1, -1))
     parts = [outer_rings(geometry, crs) for geometry in geometries]
     rows = [row for row, polygons in enumerate(parts) for _ in polygons]
     plain = [_plain(values, str(kind)) for values, kind in zip(columns, meta["dtypes"], strict=True)]
     fields = {str(name): [values[row] for row in rows] for name, values in zip(meta["fields"], plain, strict=True)}
-    return PolygonTable([p for polygons in parts for p in polygons], fields, [str(ids[row]) for row in rows], crs)
+    return PolygonTable(
+        [p for polygons in parts for p in polygons], fields, [str(ids[row]) for row in rows], crs, turned
+    )
 
 
 def objects_layer(path: Path) -> str:

@@ -44,9 +44,13 @@ def rows_as_y(points: Array) -> Array:
 
 def rows_down(geometries: T) -> T:
     """Geometries in pixels with rows counted down, be it a layer that does so, or one as :func:`rows_as_y` makes it."""
+    return shapely.transform(geometries, lambda xy: xy * (1, -1)) if counts_up(geometries) else geometries
+
+
+def counts_up(geometries: shapely.Geometry | NDArray[np.object_]) -> bool:
+    """Whether y of most points is minus the row of a picture."""
     y = shapely.get_coordinates(geometries)[:, 1]
-    above = (y < 0).sum() > (y > 0).sum()
-    return shapely.transform(geometries, lambda xy: xy * (1, -1)) if above else geometries
+    return bool((y < 0).sum() > (y > 0).sum())
 
 
 def _counterclockwise(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
