@@ -71,11 +71,8 @@ class ModelCard:
     model: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.gsd is not None:
-            low, high = (self.gsd, self.gsd) if isinstance(self.gsd, (int, float)) else self.gsd
-            if not 0 < low <= high < math.inf:
-                raise ValueError(f"gsd {self.gsd}")
-            object.__setattr__(self, "gsd", (float(low), float(high)))
+        if isinstance(self.gsd, (int, float)):
+            object.__setattr__(self, "gsd", (self.gsd, self.gsd))
 
     def search_gsd(self, asked: float | str | None) -> float | tuple[float, float] | None:
         """What ``--gsd`` asks for, in metres per pixel; the card's range for ``model``.
@@ -218,18 +215,24 @@ def checked_card(card: ModelCard) -> ModelCard:
         "classes": bool(known) and all(isinstance(name, str) and name.isprintable() for name in known),
         "tile": _is_whole(card.tile) and 0 < card.tile <= _LARGEST_TILE,
         "overlap": _is_whole(card.overlap) and 0 <= card.overlap < _LARGEST_TILE,
-        "gsd": card.gsd is None or (_is_number(card.gsd) and 0 < card.gsd < math.inf),
+        "gsd": card.gsd is None or _is_range(card.gsd),
         "stretch": isinstance(card.stretch, str),
         "model": card.model is None or (isinstance(card.model, dict) and isinstance(card.model.get("type"), str)),
         **{key: isinstance(getattr(card, key), str | None) for key in ("licence", "trained_on", "data_sha256")},
     }
     if wrong := [key for key, fine in sound.items() if not fine]:
         raise CardError(f"{wrong[0]} is {getattr(card, wrong[0])!r:.40}")
-    return replace(card, classes=tuple(known))
+    return replace(card, classes=tuple(known), gsd=(card.gsd[0], card.gsd[1]) if card.gsd else None)
 
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_range(value: object) -> bool:
+    if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(map(_is_number, value)):
+        return False
+    return bool(0 < value[0] <= value[1] < math.inf)
 
 
 def _is_number(value: object) -> bool:

@@ -274,7 +274,7 @@ def test_class_names_must_be_as_many_as_the_outputs(tmp_path: Path) -> None:
 
 CARD = ModelCard(
     *("my ships", "oriented-rcnn/legnet-tiny", CLASSES),
-    **{"tile": 512, "overlap": 64, "gsd": 0.3, "stretch": "2,98", "licence": "MIT", "data_sha256": "ab" * 32},
+    **{"tile": 512, "overlap": 64, "gsd": (0.3, 0.5), "stretch": "2,98", "licence": "MIT", "data_sha256": "ab" * 32},
 )
 
 
@@ -431,7 +431,10 @@ def test_a_file_that_unpacks_to_far_more(tmp_path: Path) -> None:
     [
         *(("tile", value) for value in (None, "1024", 0, -1, 1e3, True, [1], 1 << 70)),
         *(("overlap", value) for value in (None, "200", -1, 0.5)),
-        *(("gsd", value) for value in ("0.3", 0, -1, float("nan"), float("inf"), True)),
+        *(
+            ("gsd", value)
+            for value in ("0.3", 0, -1, float("nan"), float("inf"), True, [1], [2, 1], [1, "2"], [1, 2, 3], {})
+        ),
         *(("name", value) for value in (None, 1, ["m"], "two\nlines")),
         *(("recipe", value) for value in (None, 1, {}, [])),
         *(("classes", value) for value in ("abc", {}, [], [["a"], "b", "c"])),
