@@ -111,6 +111,10 @@ class DiffConfig(Settings):
         return [
             (count < 2, "one date is not a change: name two or more layers, oldest first"),
             (self.names and len(self.names) != count, f"--names has {len(self.names)} names for {count} dates"),
+            (
+                count > 2 and self.min_probability,
+                "--min-probability: tracks have none: leave it out, or give two dates",
+            ),
             (late, f"there is no date of that number: {', '.join(map(str, late))}"),
             (search, f"{given}: settings of a search: give --weights, or leave them out"),
         ]

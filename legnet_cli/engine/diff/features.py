@@ -65,7 +65,7 @@ class ChangeFeatures:
         for name, date, own in (("old", found.old, old), ("new", found.new, new)):
             columns[f"score_{name}"] = taken(date.scores, own).round(4)
         for name, date, own in (("old", found.old, old), ("new", found.new, new)):
-            columns[f"scene_{name}"] = np.concatenate([date.scenes, np.array([""])])[own]
+            columns[f"scene_{name}"] = date.scenes.texts(own)
         return columns
 
     def _sizes(self, date: DatedObjects, rows: NDArray[np.int64], side: int) -> Array:
@@ -106,7 +106,7 @@ class TrackFeatures:
         sizes, scenes = np.empty((2, len(first))), np.empty(len(first), object)
         for date, places, own in self._by_last(rows):
             sizes[:, places] = [side_lengths(date.boxes[own], side, self._plane) for side in (2, 3)]
-            scenes[places] = date.scenes[own]
+            scenes[places] = date.scenes.texts(own)
         way, bearing = self._plane.way(found.first_boxes[rows, :2], found.boxes[rows, :2])
         return {
             "class": self._classes[found.labels[rows]],

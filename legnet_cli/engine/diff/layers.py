@@ -31,6 +31,32 @@ _ASIDE = 1e6  # pixels between scenes of a layer in pixels, which lie side by si
 
 
 @dataclass(frozen=True)
+class Names:
+    """Names of many things, few of which are different.
+
+    Attributes:
+        codes: (n,) index ``names``.
+        names: (k,) the different ones.
+    """
+
+    codes: NDArray[np.int64]
+    names: NDArray[np.str_]
+
+    @staticmethod
+    def of(values: NDArray[Any]) -> Names:
+        """Of a column (n,); empty where it has no value."""
+        known: dict[str, int] = {}
+        texts = ("" if value is None or value != value else str(value) for value in values.tolist())
+        codes = np.fromiter((known.setdefault(text, len(known)) for text in texts), np.int64, len(values))
+        return Names(codes, np.array([*known], np.str_))
+
+    def texts(self, rows: NDArray[np.int64]) -> NDArray[np.str_]:
+        """The names of ``rows`` (m,); empty for -1."""
+        names = np.array([*self.names.tolist(), ""], np.str_)
+        return np.asarray(names[np.append(self.codes, len(self.names))[rows]])
+
+
+@dataclass(frozen=True)
 class SourceLayer:
     """A layer as it was read.
 
@@ -38,20 +64,20 @@ class SourceLayer:
         path: the file, or a folder of DOTA text.
         name: of its date.
         table: outlines in its reference system.
-        classes: class name of each object (n,).
+        classes: class of each object.
         scores: (n,) NaN where unknown.
         probabilities: (n,) that each is an object, NaN where unknown; None if the layer does not tell.
-        scenes: scene name of each object (n,), empty where unknown.
+        scenes: scene of each object, empty where unknown.
         record: how it was made, as ``legnet predict`` says it; empty if unknown.
     """
 
     path: Path
     name: str
     table: ObjectTable
-    classes: NDArray[np.str_]
+    classes: Names
     scores: Array
     probabilities: Array | None
-    scenes: NDArray[np.str_]
+    scenes: Names
     record: dict[str, Any]
 
     @property
@@ -71,7 +97,7 @@ class DatedObjects:
         labels: (n,) index the class names of all dates.
         scores: (n,) NaN where unknown.
         probabilities: (n,) or None if the layer does not tell.
-        scenes: (n,) scene names.
+        scenes: of each object.
         offsets: by scene name, where a scene of a layer in pixels lies in the plane.
     """
 
@@ -81,7 +107,7 @@ class DatedObjects:
     labels: NDArray[np.int64]
     scores: Array
     probabilities: Array | None
-    scenes: NDArray[np.str_]
+    scenes: Names
     offsets: dict[str, float]
 
     def __len__(self) -> int:
@@ -144,15 +170,15 @@ def _read(path: Path, name: str, config: DiffConfig) -> SourceLayer:
     count = len(table.sizes)
     scores = _numbers(table.fields.get("score"), count)
     probable = table.fields.get("probability")
-    scenes = table.fields.get("scene", table.fields.get("image"))
+    scenes = table.fields.get("scene", table.fields.get("image", np.full(count, "")))
     return SourceLayer(
         path,
         name,
         table,
-        _texts(table.fields[column], count),
+        Names.of(table.fields[column]),
         np.full(count, np.nan) if scores is None else scores,
         _numbers(probable, count),
-        _texts(scenes, count),
+        Names.of(scenes),
         record,
     )
 
@@ -162,13 +188,14 @@ def _read_text(path: Path, name: str, record: dict[str, Any]) -> SourceLayer:
     images, names = read_task1(path) if path.is_dir() else read_csv(path)
     corners = [boxes_to_polygons(image.detections.boxes).reshape(-1, 2) for image in images]
     count = sum(len(image.detections) for image in images)
-    labels = [np.array(names)[image.detections.labels] for image in images]
+    labels = [image.detections.labels for image in images]
     scores = [image.detections.scores.astype(np.float64) for image in images]
-    scenes = [np.full(len(image.detections), image.image) for image in images]
+    scenes = np.repeat(np.arange(len(images)), [len(image.detections) for image in images])
     table = ObjectTable(np.concatenate([np.zeros((0, 2)), *corners]), np.full(count, 4), {}, None)
-    empty = np.zeros(0, np.str_)
-    found = (np.concatenate([empty, *labels]), np.concatenate([np.zeros(0), *scores]), None)
-    return SourceLayer(path, name, table, *found, np.concatenate([empty, *scenes]), record)
+    classes = Names(np.concatenate([np.zeros(0, np.int64), *labels]), np.array(names, np.str_))
+    known = np.concatenate([np.zeros(0), *scores])
+    pictures = Names(scenes, np.array([image.image for image in images], np.str_))
+    return SourceLayer(path, name, table, classes, known, None, pictures, record)
 
 
 def _numbers(values: NDArray[Any] | None, count: int) -> Array | None:
@@ -186,22 +213,13 @@ def _numbers(values: NDArray[Any] | None, count: int) -> Array | None:
     return numbers
 
 
-def _texts(values: NDArray[Any] | None, count: int) -> NDArray[np.str_]:
-    """A column as text, empty where there is none."""
-    if values is None:
-        return np.full(count, "", np.str_)
-    known = values.astype(object)
-    known[[value is None or value != value for value in known]] = ""
-    return known.astype(np.str_)
-
-
 def class_names(layers: Sequence[SourceLayer], wanted: Sequence[str]) -> list[str]:
     """The classes of all dates that are wanted, sorted; says which are not in all of them.
 
     Raises:
         ConfigError: a class that is wanted is in no layer.
     """
-    of_each = [set(np.unique(layer.classes).tolist()) for layer in layers]
+    of_each = [set(layer.classes.names.tolist()) for layer in layers]
     every = sorted(set[str]().union(*of_each))
     for name in wanted:
         if name not in every and any(of_each):
@@ -250,7 +268,7 @@ def in_plane(
 
 def _offsets(layers: Sequence[SourceLayer]) -> list[dict[str, float]]:
     """Where scenes in pixels lie in the plane: those of one name, or the only ones, in one place, others apart."""
-    scenes = [[*dict.fromkeys([*layer.scene_paths, *np.unique(layer.scenes).tolist()])] for layer in layers]
+    scenes = [[*dict.fromkeys([*layer.scene_paths, *layer.scenes.names.tolist()])] for layer in layers]
     if max(map(len, scenes)) <= 1:
         return [{} for _ in layers]
     stems = sorted({Path(name).stem for names in scenes for name in names})
@@ -260,15 +278,16 @@ def _offsets(layers: Sequence[SourceLayer]) -> list[dict[str, float]]:
 def _placed(
     layer: SourceLayer, plane: LocalPlane, classes: Sequence[str], least: float, offsets: dict[str, float]
 ) -> DatedObjects:
-    labels = np.searchsorted(classes, layer.classes).astype(np.int64) if classes else np.zeros(len(layer.classes), int)
-    wanted = np.isin(layer.classes, classes) & ~(layer.scores < least)
+    index = {name: label for label, name in enumerate(classes)}
+    labels = np.array([index.get(name, -1) for name in layer.classes.names.tolist()], np.int64)[layer.classes.codes]
+    wanted = (labels >= 0) & ~(layer.scores < least)
     table = layer.table
     boxes, corners = _boxes(table, plane)
     sound = np.isfinite(boxes).all(1) & (boxes[:, 3] > _THINNEST * boxes[:, 2])
     if bad := int((~sound).sum()):
         logger.warning("%s: %s without a polygon that has an area: left out", layer.path, counted(bad, "object"))
     if offsets:
-        boxes[:, 0] += [offsets[name] for name in layer.scenes.tolist()]
+        boxes[:, 0] += np.array([offsets[name] for name in layer.scenes.names.tolist()])[layer.scenes.codes]
     keep = np.flatnonzero(sound & wanted)
     probable = layer.probabilities
     return DatedObjects(
@@ -278,7 +297,7 @@ def _placed(
         labels[keep],
         layer.scores[keep],
         None if probable is None else probable[keep],
-        layer.scenes[keep],
+        Names(layer.scenes.codes[keep], layer.scenes.names),
         offsets,
     )
 

@@ -30,7 +30,7 @@ class Registration:
 
     Attributes:
         shift: x, y (2,) in the plane: new = old + shift; zero if none could be found.
-        pairs: how many objects it rests on; 0 if none could be found.
+        pairs: how many objects it rests on, of 20,000 or so at most; 0 if none could be found.
         spread: median distance of these from their places, in the plane.
     """
 
@@ -52,10 +52,11 @@ def register(
     if min(len(old), len(new)) < _LEAST or most <= 0:
         return NONE
     step = max(1, len(old) // _VOTERS)
-    i, j = near_pairs(old[::step], new, old_labels[::step], new_labels, most)
-    ratio = old[::step][i, 2] / new[j, 2]
+    old, old_labels = old[::step], old_labels[::step]
+    i, j = near_pairs(old, new, old_labels, new_labels, most)
+    ratio = old[i, 2] / new[j, 2]
     alike = np.minimum(ratio, 1 / ratio) > _ALIKE
-    ways = new[j[alike], :2] - old[::step][i[alike], :2]
+    ways = new[j[alike], :2] - old[i[alike], :2]
     if len(ways) > _MOST_VOTES:
         ways = ways[:: -(-len(ways) // _MOST_VOTES)]
     if len(ways) < _LEAST:

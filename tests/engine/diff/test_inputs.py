@@ -63,6 +63,7 @@ def test_layers_that_do_not_fit(write_date, compare, tmp_path, second, error, wo
         (("a.gpkg", "b.gpkg"), {"mask": (Ground(Path("c"), 3),)}, "no date of that number: 3:c"),
         (("a.gpkg", "b.gpkg"), {"tile": 512}, "--tile: settings of a search"),
         (("a.gpkg", "b.gpkg"), {"max_shift": -1}, "--max-shift"),
+        (("a.gpkg", "b.gpkg", "c.gpkg"), {"min_probability": 0.5}, "tracks have none"),
     ],
 )
 def test_settings_that_do_not_fit(dates, settings, words):
