@@ -71,6 +71,8 @@ def open_url(url: str, headers: Mapping[str, str] | None = None) -> http.client.
             answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT)
             return answer
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # it holds the connection
             if attempt == retries() or not _may_pass(error):
                 raise
             time.sleep(retry_delay() * 2**attempt)

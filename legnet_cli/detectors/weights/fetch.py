@@ -165,6 +165,7 @@ def _download(url: str, target: Path, progress: DownloadProgress) -> None:
         finally:
             _move(mine, kept)
     except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
         words = " ".join(str(error.reason).split())
         raise CheckpointError(f"{url}: the server answers {error.code} {words}; {by_hand}") from None
     except OSError as error:
@@ -193,6 +194,7 @@ def _transfer(url: str, part: Path, progress: DownloadProgress) -> None:
     except urllib.error.HTTPError as error:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
             raise
+        error.close()
         part.unlink()  # nothing to add to it: it is no part of the file
         return _transfer(url, part, progress)
     with response:
