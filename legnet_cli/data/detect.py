@@ -21,6 +21,7 @@ from legnet_cli.data.sniff import (
     FORMATS,
     MANY,
     SUFFIXES,
+    UNSURE,
     VECTOR_SUFFIXES,
     VECTORS,
     sniff_file,
@@ -78,11 +79,11 @@ def find_parts(root: Path, format: str | None = None, labels: str | None = None)
         base, found = root, [(sniff_file(Path(labels)) or format or "", Path(labels))]
     else:
         base, found = _label_places(root, labels)
-    if format is not None and format not in {name for name, _ in found}:  # told what they are, whatever they look like
-        found = [(format if _may_be(format, name, path) else name, path) for name, path in found]
-    if format is None:  # a folder named as labels usually are goes before others
-        found = [(name, path) for name, path in found if path.is_file() or _is_usual(path, base)] or found
+    found = _decided(found, format, base)
     names = sorted({name for name, _ in found})
+    if format is None and names == [UNSURE]:
+        either = "DOTA's with numbers for classes, or YOLO-OBB's in pixels"
+        raise DataError(f"{found[0][1]}: its lines may be {either}: say which with --from")
     if format is None and len(names) > 1:
         listed = ", ".join(f"{name} in {next(path for other, path in found if other == name)}" for name in names)
         raise DataError(f"{root}: holds labels of several formats ({listed}): choose with --from or --labels")
@@ -99,8 +100,23 @@ def find_parts(root: Path, format: str | None = None, labels: str | None = None)
     return chosen, sorted([*parts, *_unlabelled(parts, base)], key=lambda part: (part.split, str(part.labels)))
 
 
+def _decided(found: list[tuple[str, Path]], format: str | None, base: Path) -> list[tuple[str, Path]]:
+    """The formats and places ``found``, where ``format``, a usual name or another folder decides between several."""
+    names = {name for name, _ in found}
+    if format is not None and format not in names:  # told what they are, whatever they look like
+        return [(format if _may_be(format, name, path) else name, path) for name, path in found]
+    sure = names & {"dota", "yolo-obb"}
+    if len(sure) == 1:
+        found = [(next(iter(sure)) if name == UNSURE else name, path) for name, path in found]
+    if format is None:  # a folder named as labels usually are goes before others
+        return [(name, path) for name, path in found if path.is_file() or _is_usual(path, base)] or found
+    return found
+
+
 def _may_be(format: str, name: str, path: Path) -> bool:
     """Whether the files at ``path`` that look like ``name`` may be of ``format``."""
+    if name == UNSURE:
+        return format in UNSURE.split(" or ")
     if format in FORMATS and name in FORMATS:
         return FORMATS[name].suffix == FORMATS[format].suffix
     return path.is_file() and path.suffix.lower() in SUFFIXES.get(format, ())
@@ -167,7 +183,7 @@ def _label_places(root: Path, wanted: str | None) -> tuple[Path, list[tuple[str,
                 found[name, path / file] = None
         if (wanted or "") in "/".join((*parts, "")):
             place = root.joinpath(*parts[: _label_depth(parts, wanted)])
-            found |= dict.fromkeys((name, place) for name in names if name in FORMATS)
+            found |= dict.fromkeys((name, place) for name in names if name in (*FORMATS, UNSURE))
     return root, [(name, path) for name, path in found if not _is_within(name, path, found, root)]
 
 

@@ -200,6 +200,8 @@ def nearest_class(name: str, known: Iterable[str]) -> str | None:
     Names that differ in their digits (A220, A320) are never taken for each other, nor is one of two that fit as well.
     """
     plain = plain_name(name)
+    if not any(map(str.isalpha, plain)):
+        return None
     ranked = sorted(((_likeness(plain, plain_name(other)), other) for other in known), reverse=True)
     best, nearest = ranked[0] if ranked else (0.0, "")
     second = ranked[1][0] if len(ranked) > 1 else 0.0

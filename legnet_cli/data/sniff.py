@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from legnet_cli.data import coco, cvat, dior, dota, fair1m, hrsc, label_studio, labelme, via, xview, yolo_obb
@@ -28,6 +28,7 @@ VECTOR_SUFFIXES = (".gpkg", ".geojson", ".shp", ".fgb")
 VECTORS = tuple(suffix[1:] for suffix in VECTOR_SUFFIXES)
 FORMAT_NAMES = (*FORMATS, *MANY, *VECTORS)
 WRITTEN_NAMES = (*FORMATS, "coco", "gpkg", "geojson")
+UNSURE = "dota or yolo-obb"  # lines of numbers that may be either's
 # of files whose format is not told by their folder
 SUFFIXES = {
     "coco": (".json",),
@@ -72,18 +73,30 @@ def sniff_folder(folder: Path, files: Sequence[str], yolo: bool) -> list[str]:
     for suffix in (".txt", ".xml", ".json"):
         named = sorted(n for n in files if n.lower().endswith(suffix) and not n.startswith(".") and n != CLASS_LIST)
         seen = (sniff_file(folder / name, yolo) for name in itertools.islice(named, _GLANCE))
-        name = next((name for name in seen if name in (*FORMATS, "cvat")), None)
-        if name is None and named and suffix == ".txt":  # all empty, or all damaged
-            name = _by_name(folder)
+        name = _decisive(name for name in seen if name in (*FORMATS, "cvat", UNSURE))
+        if name in (None, UNSURE) and named and suffix == ".txt":  # all empty or damaged, or numbers alone
+            name = _by_name(folder, name)
         found += [name] if name else []
     return found
 
 
-def _by_name(folder: Path) -> str | None:
-    """The format of text files in ``folder`` that say nothing."""
-    if _DOTA_FOLDER.fullmatch(folder.name):
+def _decisive(names: Iterable[str | None]) -> str | None:
+    """The first of ``names`` that says something, a sure one before others."""
+    unsure = None
+    for name in names:
+        if name not in (None, UNSURE):
+            return name
+        unsure = unsure or name
+    return unsure
+
+
+def _by_name(folder: Path, seen: str | None) -> str | None:
+    """The format of text files in ``folder`` that say nothing, or not which of two."""
+    names = folder.name.lower(), folder.parent.name.lower()
+    if any(map(_DOTA_FOLDER.fullmatch, names)):
         return "dota"
-    return "yolo-obb" if "labels" in (folder.name.lower(), folder.parent.name.lower()) else None
+    empty = "labels" in names
+    return seen or ("yolo-obb" if empty else None)
 
 
 def sniff_file(path: Path, yolo: bool = False) -> str | None:
@@ -106,16 +119,17 @@ def sniff_file(path: Path, yolo: bool = False) -> str | None:
     if suffix == ".csv":
         return "via" if all(mark.encode() in head for mark in via.CSV_MARKS) else None
     lines = head.decode("utf-8", "replace").splitlines()[:64] if suffix == ".txt" else []
-    return next((name for line in lines if (name := _sniff_line(line, yolo))), None)
+    return _decisive(_sniff_line(line, yolo) for line in lines)
 
 
 def _sniff_line(line: str, yolo: bool) -> str | None:
-    numbers = yolo_obb.words(line)
-    if (len(numbers) in (5, 6) or len(numbers) > 8) and all(map(_NUMBER.fullmatch, numbers)):
+    words, numbers = line.split(), yolo_obb.words(line)
+    if all(map(_NUMBER.fullmatch, numbers)) and (len(numbers) in (5, 6) or len(numbers) > 8):
         first, *others = map(float, numbers)
-        fractions = all(-1 <= value <= 2 for value in others)
-        if first.is_integer() and first >= 0 and (fractions or (yolo and len(numbers) > 8)):
+        if all(-1 <= value <= 2 for value in others) or (yolo and len(numbers) > 8):
             return "yolo-obb"
-    words = line.split()
+        # a class number and corners in pixels, or corners and a number for the class
+        if len(numbers) in (9, 10) and first.is_integer() and first >= 0:
+            return UNSURE
     leading = list(itertools.takewhile(_NUMBER.fullmatch, words))
     return "dota" if len(leading) >= 8 and len(words) >= 9 else None

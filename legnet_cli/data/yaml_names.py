@@ -27,6 +27,8 @@ def yaml_names(path: Path) -> dict[str, str] | None:
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
         names = {str(i): name for i, name in enumerate(names)}
+    if isinstance(names, str) and names:
+        raise DataError(f"{path}: names is {short(names)}, not a list: write names: [{names}]")
     if not isinstance(names, dict):
         return None
     found: dict[int, str] = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from legnet_cli.boxes import Array
-from legnet_cli.data.builder import LabelBuilder
+from legnet_cli.data.builder import LARGEST, LabelBuilder
 from legnet_cli.data.format import Format, read_class_list, text_lines
 from legnet_cli.data.labels import SUBPIXEL, Dataset, ImageLabels, Problem
 from legnet_cli.data.yaml_names import yaml_fault, yaml_names
@@ -50,6 +50,13 @@ def _parse_object(row: Sequence[str], scale: Array, labels: LabelBuilder, place:
     if len(values) % 2:
         labels.bad(place, f"{len(values)} coordinates where 4 points have 8")
     else:
+        farthest = max(map(abs, values))
+        if _FAR < farthest < LARGEST / scale.max() and (scale > 1).all():
+            labels.bad(place, "coordinates in pixels, where other lines have fractions of the image")
+            return
+        if farthest <= 1 and (scale == 1).all():
+            labels.bad(place, "fractions of the image, where other lines have coordinates in pixels")
+            return
         with np.errstate(over="ignore"):  # infinity is a fault of its own
             points = (np.array(values).reshape(-1, 2) * scale).round(SUBPIXEL)
         labels.add(points.ravel().tolist(), _plain_code(row[0]), 0, place, {"confidence": confidence})
@@ -95,17 +102,17 @@ def read_names(root: Path, problems: list[Problem]) -> dict[str, str]:
     What else is wrong with that file goes into ``problems``.
 
     Raises:
-        DataError: there are no names, or more than one file has some.
+        DataError: there are no names, or several files have different ones.
     """
     found, faults = _names_in(root)
     if not found and faults:
         raise faults[0]
     if not found and (listed := read_class_list(root)):
         return {str(i): name for i, name in enumerate(dict.fromkeys(listed.values()))}
-    if len(found) != 1:
+    if not found or len({tuple(names.items()) for names in found.values()}) > 1:
         fault = f"{', '.join(path.name for path in found)} all name classes: keep one" if found else "no class names"
         raise DataError(f"{root}: {fault}" + ("" if found else ": add data.yaml with 'names: [...]'"))
-    ((path, names),) = found.items()
+    path, names = next(iter(found.items()))
     problems += yaml_fault(path)
     return names
 

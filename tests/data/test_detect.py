@@ -79,10 +79,20 @@ LAYOUTS = {
         "yolo-obb",
         {"train": ("labels/train", "images/train")},
     ),
-    "numbers without data.yaml": (
-        {"labels/train/a.txt": NUMBERS, "images/train/a.png": "", "data.yaml": "a: 1"},
+    "numbers in a folder of DOTA's": (
+        {"labelTxt/train/a.txt": NUMBERS, "images/train/a.png": ""},
         "dota",
-        {"train": ("labels/train", "images/train")},
+        {"train": ("labelTxt/train", "images/train")},
+    ),
+    "numbers that another folder explains": (
+        {
+            "labels/train/a.txt": NUMBERS,
+            "images/train/a.png": "",
+            "labels/val/b.txt": YOLO,
+            "images/val/b.png": "",
+        },
+        "yolo-obb",
+        {"train": ("labels/train", "images/train"), "val": ("labels/val", "images/val")},
     ),
     "dota beside a data.yaml": (
         {"labelTxt/a.txt": DOTA, "images/a.png": "", "data.yaml": NAMES},
@@ -374,3 +384,12 @@ def test_files_of_other_projects(folder, wanted, format, images, objects):
     dataset, _ = load(REAL / folder, **wanted)
     assert (dataset.format, len(dataset.images), sum(map(len, dataset.images))) == (format, images, objects)
     assert not any(problem.left_out for problem in dataset.problems)
+
+
+def test_numbers_that_may_be_of_either_format(tmp_path):
+    for name, text in {"labels/a.txt": NUMBERS, "images/a.png": "", "data.yaml": "a: 1"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=r"labels: its lines may be DOTA's .*, or YOLO-OBB's in pixels: say which"):
+        find_parts(tmp_path)
+    assert [find_parts(tmp_path, name)[0] for name in ("dota", "yolo-obb")] == ["dota", "yolo-obb"]

@@ -90,6 +90,17 @@ def test_bad_lines(line, fault):
     assert problems[0].startswith(f"a.txt:2: {fault}")
 
 
+def test_pixels_among_fractions_are_neither():
+    fractions, pixels = "0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2", "1 160 240 320 240 320 360 160 360"
+    for rows, fault in (
+        ([fractions, fractions, pixels], "a.txt:3: coordinates in pixels, where other lines have fractions"),
+        ([pixels, pixels, fractions], "a.txt:3: fractions of the image, where other lines have coordinates in pixels"),
+    ):
+        image, problems = parse("\n".join(rows))
+        assert len(image) == 2
+        assert problems[-1].startswith(fault)
+
+
 @pytest.mark.parametrize("size", [(640, 512), (1333, 777), (13, 50001)])
 def test_pixels_with_six_decimals_come_back_exactly(size):
     quads = np.random.default_rng(0).uniform(-5, size, (200, 4, 2)).round(6)
@@ -138,7 +149,7 @@ def test_class_names(tmp_path, files):
         ({"a.yaml": "names: [x, [y]]"}, "a.yaml: the name of class 1 is not text"),
         ({"a.yaml": 'names: ["\\ud800"]'}, "a.yaml: the name of class 0 is not text"),
         ({"a.yaml": "b: &b [x, x]\nc: &c [*b, *b]\nnames: [*c, *c]"}, "a.yaml: the name of class 0 is not text"),
-        ({"a.yaml": "names: 5"}, "no class names"),
+        ({"a.yaml": "names: 5"}, r"a.yaml: names is '5', not a list: write names: \[5\]"),
         ({"a.yaml": "\0"}, "a.yaml: is not YAML"),
     ],
 )
