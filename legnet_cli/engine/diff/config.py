@@ -113,7 +113,7 @@ class DiffConfig(Settings):
             (self.names and len(self.names) != count, f"--names has {len(self.names)} names for {count} dates"),
             (
                 count > 2 and self.min_probability,
-                "--min-probability: tracks have none: leave it out, or give two dates",
+                "--min-probability: tracks have none: leave it out",
             ),
             (late, f"there is no date of that number: {', '.join(map(str, late))}"),
             (search, f"{given}: settings of a search: give --weights, or leave them out"),

@@ -156,7 +156,8 @@ def _solve(i: Index, j: Index, likeness: Array, n: int, m: int) -> tuple[Index, 
     # each object of the older date may stay alone, at a column of its own
     alone = np.arange(n)
     cost = np.concatenate([2 - likeness, np.full(n, 2.0)])
-    columns = (np.concatenate([i, alone]), np.concatenate([j, m + alone]))
-    rows, chosen = min_weight_full_bipartite_matching(coo_array((cost, columns), shape=(n, m + n)).tocsr())
+    # older SciPy takes no other indices than these
+    ends = (np.concatenate([i, alone]).astype(np.int32), np.concatenate([j, m + alone]).astype(np.int32))
+    rows, chosen = min_weight_full_bipartite_matching(coo_array((cost, ends), shape=(n, m + n)).tocsr())
     real = chosen < m
     return rows[real].astype(np.int64), chosen[real].astype(np.int64)
