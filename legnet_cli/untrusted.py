@@ -19,7 +19,7 @@ import yaml
 from legnet_cli.errors import reason
 
 MOST_JSON = 1 << 30  # bytes; a COCO file holds a whole data set
-MOST_LABELS = 1 << 26  # bytes of the labels of one image
+MOST_LABELS = 1 << 25  # bytes of the labels of one image
 MOST_SETTINGS = 1 << 18  # bytes of a file of settings or names
 _MOST_NODES = 1 << 20  # values that YAML's aliases may stand for
 _MOST_VISITS = 100  # ways, through links, to one folder
@@ -46,10 +46,10 @@ def read_bytes(path: str | os.PathLike[str], most: int = MOST_LABELS) -> bytes:
         OSError: it cannot be read, is larger, or is not a regular file.
     """
     with open_file(path) as file:
-        content = b"" if os.fstat(file.fileno()).st_size > most else file.read(most + 1)
-        if len(content) > most or os.fstat(file.fileno()).st_size > most:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
             raise OSError(errno.EFBIG, f"larger than {most >> 10:,} KiB", os.fspath(path))
-        return content
+        return file.read(size)  # what is being appended meanwhile is not waited for
 
 
 def read_text(path: str | os.PathLike[str], most: int = MOST_LABELS) -> str:

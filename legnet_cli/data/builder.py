@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,11 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, boxes_to_polygons, polygons_to_boxes
 from legnet_cli.data.labels import SUBPIXEL, ImageLabels, Problem, Scalar, Size, names_region, unknown_class
+from legnet_cli.errors import DataError
+
+_MOST_FAULTS = 10_000  # of one file
+_FEW = 4096  # objects looked at at a time
+_NONE: Mapping[str, Scalar] = {}
 
 LARGEST = 1 << 31  # beyond it nothing can be meant: no coordinate in pixels, no side of an image, no difficulty
 
@@ -39,10 +45,19 @@ class LabelBuilder:
     ) -> None:
         self.source, self.problems, self.size, self.names = source, problems, size, names
         self.meta: dict[str, object] = {}
-        self._rows: list[tuple[Sequence[float], str, int, Mapping[str, Scalar], str]] = []
+        self._faults = 0
+        # one object a line would take many times the memory of its text
+        self._corners, self._levels = array("d"), array("q")
+        self._codes: dict[str, str] = {}
+        self._names: list[str] = []
+        self._places: list[str] = []
+        self._attributes: list[Mapping[str, Scalar]] = []
 
     def bad(self, place: str, message: str) -> None:
         """Note a fault at ``place`` (``:12`` for line 12, empty for the whole file); its object is left out."""
+        self._faults += 1
+        if self._faults > _MOST_FAULTS:
+            raise DataError(f"has over {_MOST_FAULTS:,} faults: check that it is of this format")
         self.problems.append(Problem(f"{self.source}{place}", message, left_out=True))
 
     def add(
@@ -67,7 +82,11 @@ class LabelBuilder:
         elif level is None:
             self.bad(place, f"'difficult' is {short(difficult)}, not a whole number")
         else:
-            self._rows.append((coordinates, name, level, scalars(attributes or {}), place))
+            self._corners.extend(coordinates)
+            self._levels.append(level)
+            self._names.append(self._codes.setdefault(name, name))
+            self._places.append(place)
+            self._attributes.append(scalars(attributes or {}) or _NONE)
 
     def _unknown(self, code: str) -> str:
         names = self.names or {}
@@ -95,27 +114,30 @@ class LabelBuilder:
 
     def build(self, file: str, path: Path | None, split: str) -> ImageLabels:
         """The image with its sound objects; corners that are not pixels and quads without area are faults."""
-        quads = np.array([row[0] for row in self._rows], np.float64).reshape(-1, 4, 2)
-        sound = np.asarray(_is_pixels(quads).all((1, 2)))
-        flat = sound & _without_area(np.where(sound[:, None, None], quads, 0.0))
+        quads = np.frombuffer(self._corners, np.float64).reshape(-1, 4, 2)
+        sound, flat = np.zeros(len(quads), np.bool_), np.zeros(len(quads), np.bool_)
+        for start in range(0, len(quads), _FEW):
+            few = slice(start, start + _FEW)
+            sound[few] = _is_pixels(quads[few]).all((1, 2))
+            flat[few] = sound[few] & _without_area(np.where(sound[few, None, None], quads[few], 0.0))
         for i in np.flatnonzero(~sound | flat):
             finite = bool(np.isfinite(quads[i]).all())
             far = f"a corner is over {LARGEST:.0e} pixels away" if finite else "a corner is not a finite number"
-            self.bad(self._rows[i][4], "the area is zero" if flat[i] else far)
-        keep = np.flatnonzero(sound & ~flat)
-        rows = [self._rows[i] for i in keep]
+            self.bad(self._places[i], "the area is zero" if flat[i] else far)
+        kept = sound & ~flat
+        keep = np.flatnonzero(kept).tolist()
         return ImageLabels(
             file=file,
-            quads=quads[keep],
-            names=tuple(row[1] for row in rows),
-            difficult=np.array([row[2] for row in rows], np.int64).reshape(-1),
-            attributes=tuple(row[3] for row in rows),
+            quads=quads if kept.all() else quads[kept],
+            names=tuple(self._names[i] for i in keep),
+            difficult=np.array(self._levels, np.int64)[kept],
+            attributes=tuple(self._attributes[i] for i in keep),
             path=path,
             size=self.size,
             split=split,
             meta=scalars(self.meta),
             source=self.source,
-            places=tuple(row[4] for row in rows),
+            places=tuple(self._places[i] for i in keep),
         )
 
 

@@ -262,7 +262,7 @@ def _folders(place: Path) -> list[Path]:
 
 def _has_images(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries)
+        return any(entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file() for entry in entries)
 
 
 def _check_one_each(parts: list[Part], root: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,14 +52,15 @@ def read_text(path: Path, most: int = MOST_LABELS) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror}): check the file") from error
 
 
-def text_lines(data: bytes) -> list[str]:
-    """Lines of a UTF-8 text with any line ends, with or without a byte order mark.
+def text_lines(data: bytes) -> Iterator[str]:
+    """Lines of a UTF-8 text with any line ends, with or without a byte order mark, one after another.
 
     Raises:
         DataError: it is in another encoding.
     """
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        for line in io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig"):
+            yield line.rstrip("\n")
     except UnicodeDecodeError as error:
         raise DataError(NOT_UTF8) from error
 

@@ -12,20 +12,28 @@ without suffix and without spaces. There is one file for each class, empty or no
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+import io
+import math
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, Detections, polygons_to_boxes, to_le90
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import PathLike, atomic_path
+from legnet_cli.untrusted import open_file
 
 TASK1_FILES = "Task1_*.txt"
 
 _CHUNK = 50_000  # lines made and written at a time
+_FEW = 4096  # boxes measured at a time
+_LONGEST = 1 << 16  # letters of a line
 
 _CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
 _BOX = ("cx", "cy", "w", "h", "angle")
@@ -90,28 +98,28 @@ def read_csv(path: PathLike) -> tuple[list[ImageDetections], list[str]]:
     Raises:
         DataError: the file is missing or damaged.
     """
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = csv.reader(file)
-    except (OSError, ValueError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else "empty or not text"
-        raise DataError(f"{path}: cannot be read ({reason}): give a CSV file of detections") from error
-    free, boxed = set(_CORNERS) <= set(header), set(_BOX) <= set(header)
-    missing = [name for name in ("image", "class", "score", *(() if free else _BOX)) if name not in header]
-    if missing:
-        raise DataError(f"{path}: lacks the column {missing[0]!r}: give a CSV file of detections")
-    wanted = ("score", *(_BOX if boxed else ()), *(_CORNERS if free else ()))
-    numbers = _numbers(path, rows, [header.index(name) for name in wanted], first=2)
-    image, kind = header.index("image"), header.index("class")
-    if (cut := next((i for i, row in enumerate(rows) if len(row) <= max(image, kind)), None)) is not None:
-        raise DataError(f"{path}, line {cut + 2}: the image or class is missing: correct or remove the line")
-    names = sorted({row[kind] for row in rows})
-    index = {name: label for label, name in enumerate(names)}
-    labels = np.array([index[row[kind]] for row in rows], np.int64)
-    quads = numbers[:, -8:].reshape(-1, 4, 2) if free else None
-    boxes = to_le90(numbers[:, 1:6]) if quads is None or boxed else polygons_to_boxes(quads)
-    found = Detections(boxes, numbers[:, 0].astype(np.float32), labels, quads)
-    return _by_image([row[image] for row in rows], found), names
+    rows = _Rows()
+    with _text(path) as file:
+        lines = csv.reader(file)
+        header = next(lines, None)
+        if header is None:
+            raise DataError(f"{path}: cannot be read (empty): give a CSV file of detections")
+        free, boxed = set(_CORNERS) <= set(header), set(_BOX) <= set(header)
+        missing = [name for name in ("image", "class", "score", *(() if free else _BOX)) if name not in header]
+        if missing:
+            raise DataError(f"{path}: lacks the column {missing[0]!r}: give a CSV file of detections")
+        wanted = [header.index(name) for name in ("score", *(_BOX if boxed else ()), *(_CORNERS if free else ()))]
+        image, kind = header.index("image"), header.index("class")
+        for number, row in enumerate(lines, 2):
+            if len(row) <= max(image, kind):
+                raise DataError(f"{path}, line {number}: the image or class is missing: correct or remove the line")
+            rows.add(path, number, row[image], row[kind], row, wanted)
+
+    def boxes_of(numbers: Array) -> tuple[Array, Array | None]:
+        quads = numbers[:, -8:].reshape(-1, 4, 2) if free else None
+        return to_le90(numbers[:, 1:6]) if quads is None or boxed else polygons_to_boxes(quads), quads
+
+    return rows.by_image(len(wanted), boxes_of)
 
 
 def check_task1(images: Sequence[str], classes: Sequence[str]) -> None:
@@ -162,21 +170,18 @@ def read_task1(path: PathLike) -> tuple[list[ImageDetections], list[str]]:
     files = {file.name[len("Task1_") : -len(".txt")]: file for file in sorted(Path(path).glob(TASK1_FILES))}
     if not files:
         raise DataError(f"{path}: holds no {TASK1_FILES}: give a folder of DOTA detections")
-    names = sorted(files)
-    images: list[str] = []
-    parts = []
-    for label, name in enumerate(names):
-        try:
-            lines = files[name].read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{files[name]}: cannot be read: check that it is a text file") from error
-        rows = [line.split() for line in lines]
-        numbers = _numbers(files[name], rows, range(1, 10), first=1)
-        images += [row[0] for row in rows]
+    rows = _Rows(sorted(files))
+    for name, file in files.items():
+        with _text(file) as lines:
+            for number, line in enumerate(iter(lambda: lines.readline(_LONGEST), ""), 1):
+                words = line.split()
+                rows.add(file, number, words[0] if words else "", name, words, range(1, 10))
+
+    def boxes_of(numbers: Array) -> tuple[Array, Array]:
         quads = numbers[:, 1:].reshape(-1, 4, 2)
-        scores = numbers[:, 0].astype(np.float32)
-        parts.append(Detections(polygons_to_boxes(quads), scores, np.full(len(rows), label), quads))
-    return _by_image(images, Detections.concat(parts)), names
+        return polygons_to_boxes(quads), quads
+
+    return rows.by_image(9, boxes_of)
 
 
 def _corners(found: Detections) -> Array:
@@ -184,22 +189,80 @@ def _corners(found: Detections) -> Array:
     return np.round(found.corners.reshape(-1, 8), 4)
 
 
-def _numbers(path: PathLike, rows: Sequence[Sequence[str]], columns: Sequence[int], *, first: int) -> Array:
-    """Some columns of all rows as finite numbers; ``first`` is the line number of the first row."""
-    values = np.full((len(rows), len(columns)), np.nan)
-    for index, row in enumerate(rows):
-        with suppress(ValueError, IndexError):
-            values[index] = [float(row[column]) for column in columns]
-    bad = np.flatnonzero(~np.isfinite(values).all(1))
-    if len(bad):
-        line = first + int(bad[0])
-        raise DataError(f"{path}, line {line}: a number is missing or not one: correct or remove the line")
-    return values
+@contextmanager
+def _text(path: PathLike) -> Iterator[TextIO]:
+    """A text file, opened to read lines.
+
+    Raises:
+        DataError: it cannot be read, or is not text.
+    """
+    try:
+        with open_file(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            yield text
+    except (OSError, ValueError, csv.Error) as error:
+        fault = error.strerror if isinstance(error, OSError) else "not text"
+        raise DataError(f"{path}: cannot be read ({fault}): give a text file of detections") from error
 
 
-def _by_image(names: Sequence[str], found: Detections) -> list[ImageDetections]:
-    """Split detections by the image name (n,) of each; their order within an image stays."""
-    images, index = np.unique(np.array(names, dtype=str), return_inverse=True)
-    order = np.argsort(index, kind="stable")
-    rows = np.split(order, np.searchsorted(index[order], np.arange(1, len(images))))
-    return [ImageDetections(str(image), found[row]) for image, row in zip(images, rows, strict=False)]
+class _Rows:
+    """Lines of detections, kept as numbers: little more memory than their text takes."""
+
+    def __init__(self, classes: Sequence[str] = ()) -> None:
+        self._images: dict[str, int] = {}
+        self._classes = {name: label for label, name in enumerate(classes)}
+        self._image, self._label, self._numbers = array("i"), array("i"), array("d")
+
+    def add(
+        self, path: PathLike, line: int, image: str, kind: str, words: Sequence[str], columns: Sequence[int]
+    ) -> None:
+        """Take in one line; ``columns`` of its ``words`` are numbers.
+
+        Raises:
+            DataError: one of them is missing or not finite.
+        """
+        try:
+            numbers = [float(words[column]) for column in columns]
+        except (ValueError, IndexError):
+            numbers = [math.nan]
+        if not all(map(math.isfinite, numbers)):
+            raise DataError(f"{path}, line {line}: a number is missing or not one: correct or remove the line")
+        self._numbers.extend(numbers)
+        self._image.append(self._images.setdefault(image, len(self._images)))
+        self._label.append(self._classes.setdefault(kind, len(self._classes)))
+
+    def by_image(
+        self, columns: int, boxes_of: Callable[[Array], tuple[Array, Array | None]]
+    ) -> tuple[list[ImageDetections], list[str]]:
+        """Detections by image, sorted by name, in the order of the lines, and names of their labels, sorted.
+
+        Args:
+            columns: numbers in each line, the score first.
+            boxes_of: boxes (n, 5) and quads (n, 4, 2) of the numbers (n, columns) of some lines.
+        """
+        images, names = sorted(self._images), sorted(self._classes)
+        image = _ranks(self._images, images)[np.frombuffer(self._image, np.intc)]
+        order = np.argsort(image, kind="stable")
+        ends = np.searchsorted(image[order], np.arange(len(images) + 1))
+        numbers = np.frombuffer(self._numbers, np.float64).reshape(-1, columns)
+        kinds = _ranks(self._classes, names)[np.frombuffer(self._label, np.intc)]
+        found = []
+        for name, start, end in zip(images, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+            rows = order[start:end]
+            boxes, quads = np.empty((len(rows), 5)), np.empty((len(rows), 4, 2))
+            free = False
+            for first in range(0, len(rows), _FEW):  # what boxes_of takes for a moment is many times its result
+                few = slice(first, first + _FEW)
+                boxes[few], corners = boxes_of(numbers[rows[few]])
+                if corners is not None:
+                    quads[few], free = corners, True
+            scores, labels = numbers[rows, 0].astype(np.float32), kinds[rows].astype(np.int64)
+            found.append(ImageDetections(name, Detections(boxes, scores, labels, quads if free else None)))
+        return found, names
+
+
+def _ranks(codes: dict[str, int], names: Sequence[str]) -> NDArray[np.int32]:
+    """Place in ``names`` of each code."""
+    ranks = np.zeros(len(codes), np.int32)
+    for rank, name in enumerate(names):
+        ranks[codes[name]] = rank
+    return ranks

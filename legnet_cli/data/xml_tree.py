@@ -15,6 +15,8 @@ from legnet_cli.data.labels import Scalar, Size
 from legnet_cli.errors import DataError, reason
 
 _LINE = "legnet-line"
+_OBJECTS = 3  # depth of the elements of objects, 1 being the root
+_MOST_ELEMENTS = 1_000_000
 
 
 def parse_xml(data: bytes, root: str) -> Element:
@@ -30,10 +32,22 @@ def parse_xml(data: bytes, root: str) -> Element:
         raise DataError("has a document type (DOCTYPE), which labels need not: remove it")
 
     parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = lambda tag, attributes: builder.start(
-        tag, {**attributes, _LINE: str(parser.CurrentLineNumber)}
-    )
-    parser.EndElementHandler = builder.end
+    depth = count = 0
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth, count
+        depth, count = depth + 1, count + 1 + len(attributes)
+        if count > _MOST_ELEMENTS:
+            raise DataError(f"has over {_MOST_ELEMENTS:,} elements: these are not the labels of one image")
+        # objects alone are named by their lines, and what is in them need not have one
+        builder.start(tag, {**attributes, _LINE: str(parser.CurrentLineNumber)} if depth <= _OBJECTS else attributes)
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag)
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler = builder.data
     try:
         parser.Parse(data, True)
@@ -44,6 +58,8 @@ def parse_xml(data: bytes, root: str) -> Element:
         raise DataError(f"line {error.lineno} is not XML ({expat.ErrorString(error.code)})") from error
     except Exception as error:  # an encoding that Python does not know, for one
         raise DataError(f"line {parser.CurrentLineNumber} is not XML ({reason(error)})") from error
+    finally:  # they hold each other, and the tree
+        parser.StartElementHandler = parser.EndElementHandler = parser.CharacterDataHandler = None
     if tree.tag != root:
         raise DataError(f"root element is <{tree.tag}>, expected <{root}>: say the format with --from")
     return tree

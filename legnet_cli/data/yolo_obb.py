@@ -7,7 +7,8 @@ Read as well: class numbers with decimals (``1.0``), a confidence in a tenth col
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,13 +29,13 @@ def parse(data: bytes, labels: LabelBuilder) -> None:
     """Add the objects of one YOLO-OBB text file to ``labels``, whose image size must be known."""
     if labels.size is None:
         raise DataError("has no image beside it: its fractions of the image size cannot be read")
-    rows = [(number, row) for number, line in enumerate(text_lines(data), 1) if (row := words(line))]
-    in_pixels = _in_pixels([row for _, row in rows])
+    in_pixels = _in_pixels(row for line in text_lines(data) if (row := words(line)))
     if in_pixels and not any(problem.message == _PIXELS for problem in labels.problems):
         labels.problems.append(Problem(str(labels.source), _PIXELS))
     scale = np.ones(2) if in_pixels else np.array(labels.size, np.float64)
-    for number, row in rows:
-        _parse_object(row, scale, labels, f":{number}")
+    for number, line in enumerate(text_lines(data), 1):
+        if row := words(line):
+            _parse_object(row, scale, labels, f":{number}")
 
 
 def _parse_object(row: Sequence[str], scale: Array, labels: LabelBuilder, place: str) -> None:
@@ -67,10 +68,10 @@ def words(line: str) -> list[str]:
     return line.replace(",", " ").replace(";", " ").split()
 
 
-def _in_pixels(rows: Sequence[Sequence[str]]) -> bool:
+def _in_pixels(rows: Iterable[Sequence[str]]) -> bool:
     """Whether the coordinates in most of ``rows`` are too large for fractions of the image."""
-    farthest = sorted(max(map(_distance, row[1:9]), default=0.0) for row in rows)
-    return bool(farthest) and farthest[(len(farthest) - 1) // 2] > _FAR
+    farthest = np.sort(array("d", (max(map(_distance, row[1:9]), default=0.0) for row in rows)))
+    return len(farthest) > 0 and bool(farthest[(len(farthest) - 1) // 2] > _FAR)
 
 
 def _distance(word: str) -> float:

@@ -7,10 +7,10 @@ that ``legnet predict`` writes, in map coordinates or pixels. Predictions named 
 
 from __future__ import annotations
 
+import shutil
 import stat
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,16 +25,18 @@ from legnet_cli.data.checks import self_crossing
 from legnet_cli.data.tables import ImageDetections, read_csv, read_task1
 from legnet_cli.engine.eval.truth import EvalSet
 from legnet_cli.engine.predict import merge_tiles
-from legnet_cli.errors import ConfigError, DataError, GeoError
+from legnet_cli.errors import ConfigError, DataError, GeoError, reading
 from legnet_cli.geo.georef import Georef, read_georef
 from legnet_cli.geo.polygons import PolygonTable, read_polygons, to_pixels
 from legnet_cli.ops.quads import fill_boxes
 from legnet_cli.tiles import TileName
+from legnet_cli.untrusted import open_file
 
 VECTOR_SUFFIXES = (".geojson", ".gpkg", ".fgb", ".shp")
 MAX_BYTES = 4 << 30  # of the text in a zip
 
 _TASK1 = "Task1_*.txt"
+_LIKELY, _SMALL = 50, 1 << 26  # more than text is packed by, in a zip whose text has more bytes than that
 _IMAGE_FIELDS = ("scene", "image")
 
 
@@ -82,12 +84,14 @@ def read_predictions(path: Path, truth: EvalSet) -> ImagePredictions:
 def _unzipped(path: Path) -> Iterator[Path]:
     """A temporary folder with the Task1 files of a zip, which must lie in one folder."""
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                for member in _task1_members(path, archive):
-                    Path(folder, _posix(member).name).write_bytes(archive.read(member))
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-            raise DataError(f"{path}: cannot be unpacked ({error}): create the zip again") from error
+        with (
+            reading(path, "create the zip again", "cannot be unpacked"),
+            open_file(path) as file,
+            zipfile.ZipFile(file) as archive,
+        ):
+            for member in _task1_members(path, archive):
+                with archive.open(member) as packed, Path(folder, _posix(member).name).open("wb") as text:
+                    shutil.copyfileobj(packed, text)
         yield Path(folder)
 
 
@@ -106,8 +110,9 @@ def _task1_members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo
     if len(folders) != 1 or len({name for _, name in found}) < len(found):
         seen = "no" if not found else "several sets of"
         raise DataError(f"{path}: holds {seen} {_TASK1}: put one such file a class into the zip")
-    if sum(member.file_size for member, _ in found) > MAX_BYTES:
-        raise DataError(f"{path}: unpacks to over {MAX_BYTES >> 30} GiB: keep fewer predictions")
+    size = sum(member.file_size for member, _ in found)
+    if size > min(MAX_BYTES, max(_LIKELY * path.stat().st_size, _SMALL)):
+        raise DataError(f"{path}: unpacks to {size / 2**30:.1f} GiB: keep fewer predictions")
     return [member for member, _ in found]
 
 
