@@ -172,12 +172,19 @@ def difficulty(value: object) -> int | None:
 
 
 def rotation(value: object) -> float | None:
-    """Degrees that an attribute called ``rotation`` holds; None if it is not a number."""
+    """Degrees that an attribute called ``rotation`` holds; None where it speaks of something else, such as ``left``.
+
+    Raises:
+        ValueError: it has digits and is not a number.
+    """
     if isinstance(value, str | int | float):
         with suppress(ValueError, OverflowError):
             degrees = float(value)
-            return degrees if math.isfinite(degrees) else None
-    return None
+            if math.isfinite(degrees):
+                return degrees
+    if not re.search("[0-9]", short(value)):
+        return None
+    raise ValueError(f"its rotation is {short(value)}, not a number of degrees")
 
 
 def scalars(values: Mapping[str, object]) -> dict[str, Scalar]:

@@ -17,12 +17,13 @@ import numpy as np
 
 from legnet_cli.boxes import Array, turned_rectangle
 from legnet_cli.data.builder import LARGEST, LabelBuilder, is_text, rotation, short
-from legnet_cli.data.labels import IGNORED, SUBPIXEL, ImageLabels, Problem, Size
+from legnet_cli.data.labels import IGNORED, SUBPIXEL, ImageLabels, Problem, Size, names_region
 from legnet_cli.data.masks import mask_points
-from legnet_cli.errors import DataError, reading
+from legnet_cli.errors import DataError, counted, reading
 from legnet_cli.untrusted import MOST_JSON, parse_json, read_bytes
 
-_OWN = {"id", "image_id", "category_id", "segmentation", "area", "bbox", "iscrowd", "difficult", "attributes"}
+_OWN = {"id", "image_id", "category_id", "segmentation", "area", "bbox", "iscrowd", "ignore", "difficult", "attributes"}
+_ANGLES = {"angle", "theta", "obb", "rbox", "rbbox", "rotated_bbox"}  # as other programs call it, each in its own way
 _IMAGE_OWN = {"id", "file_name", "width", "height"}
 
 _EDGE = 0.02  # px that a corner may lie off the sides of its upright box
@@ -40,6 +41,9 @@ def read(path: Path, split: str, problems: list[Problem]) -> tuple[list[ImageLab
     content = _load(path)
     names = _categories(path, content["categories"], problems)
     builders = _images(path, content["images"], problems)
+    # a program that calls all masks crowds means nothing by it
+    crowds = not all(item.get("iscrowd") for item in content["annotations"])
+    regions = 0
     for item in content["annotations"]:
         place = f": annotation {short(item.get('id'))}"
         image, category = _key(item.get("image_id")), _key(item.get("category_id"))
@@ -49,7 +53,12 @@ def read(path: Path, split: str, problems: list[Problem]) -> tuple[list[ImageLab
         elif category is None or category not in names:
             builders[image][1].bad(place, f"there is no category {short(item.get('category_id'))}")
         else:
-            _add(item, names[category], builders[image][1], place)
+            region = bool(item.get("ignore") or (crowds and item.get("iscrowd")))
+            regions += region and not names_region(names[category])
+            _add(item, IGNORED if region else names[category], builders[image][1], place)
+    if regions:
+        told = f"{counted(regions, 'object')} with iscrowd or ignore: ignored regions"
+        problems.append(Problem(str(path), told))
     images = [builder.build(file, None, split) for file, builder in builders.values()]
     return images, [names[key] for key in sorted(names, key=lambda key: (isinstance(key, str), key))]
 
@@ -116,17 +125,43 @@ def _is_inside(file: str) -> bool:
 def _add(item: _Item, name: str, builder: LabelBuilder, place: str) -> None:
     attributes = {k: v for k, v in item.items() if k not in _OWN and isinstance(v, str | int | float)}
     more = item.get("attributes")
+    if isinstance(more, list):  # of pairs
+        more = {str(pair.get("name")): pair.get("value") for pair in more if isinstance(pair, dict)}
     attributes |= more if isinstance(more, dict) else {}
     try:
         points = _points(item, builder)
+        if _is_upright(points, item.get("bbox")):
+            _note_angles(item, attributes, builder)
+            points = _turned(points, attributes)
     except ValueError as error:
         builder.bad(place, f"the shape cannot be used ({error})")
         return
-    degrees = rotation(attributes.get("rotation"))
-    if degrees is not None and _is_upright(points, item.get("bbox")):
-        del attributes["rotation"]
-        points = turned_rectangle(points.min(0), points.max(0), degrees).round(SUBPIXEL)
     builder.add_polygon(points, name, item.get("difficult"), place, attributes)
+
+
+def _turned(points: Array, attributes: dict[str, Any]) -> Array:
+    """The upright box ``points`` as its attribute ``rotation`` turns it, which is taken out of ``attributes``.
+
+    Raises:
+        ValueError: that is not a number.
+    """
+    key = next((key for key in attributes if key.lower() == "rotation"), None)
+    degrees = None if key is None else rotation(attributes[key])
+    if key is None or degrees is None:
+        return points
+    del attributes[key]
+    corners: Array = turned_rectangle(points.min(0), points.max(0), degrees).round(SUBPIXEL)
+    return corners
+
+
+def _note_angles(item: _Item, attributes: Mapping[str, Any], builder: LabelBuilder) -> None:
+    """Tell, once a file, of what could be the angle of an upright box and is not known to be."""
+    values = {**item, **attributes}
+    for key in _ANGLES.intersection(map(str.lower, values)):
+        fault = f"boxes are read as upright, whatever {key!r} says: give corners as segmentation, or rotation"
+        problem = Problem(str(builder.source), fault)
+        if values.get(key) not in (0, None, "", []) and problem not in builder.problems:
+            builder.problems.append(problem)
 
 
 def _points(item: _Item, builder: LabelBuilder) -> Array:

@@ -19,7 +19,7 @@ from legnet_cli.data.labels import SUBPIXEL, ImageLabels
 from legnet_cli.data.xml_tree import add_objects, attribute_tags, number, parse_xml, size, tag, text
 
 _CORNERS = ("left_top", "right_top", "right_bottom", "left_bottom")
-_OWN = {"name", "difficult", "type", "angle"}
+_OWN = {"name", "difficult", "type", "angle", "rotation"}
 
 
 def parse(data: bytes, labels: LabelBuilder) -> None:
@@ -36,7 +36,11 @@ def _corners(item: Element) -> list[float]:
         return found
     if item.find("robndbox") is None and item.find("bndbox") is not None:
         left, top, right, bottom = (number(item, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
-        if degrees := rotation(text(item, "attributes/attribute[name='rotation']/value")):
+        if text(item, "angle") and number(item, "angle"):
+            raise ValueError("an upright <bndbox> with an <angle>: give the corners as <robndbox>")
+        given = {text(pair, "name").lower(): text(pair, "value") for pair in item.iterfind("attributes/attribute")}
+        degrees = rotation(given.get("rotation") or text(item, "rotation") or 0)
+        if degrees:
             corners = turned_rectangle(np.array([left, top]), np.array([right, bottom]), degrees)
             turned: list[float] = corners.ravel().round(SUBPIXEL).tolist()
             return turned

@@ -6,7 +6,7 @@ import pytest
 
 from legnet_cli.data import coco
 from legnet_cli.data.datasets import load_dataset
-from legnet_cli.data.labels import ImageLabels
+from legnet_cli.data.labels import IGNORED, ImageLabels
 from legnet_cli.errors import DataError
 
 SQUARE = [10, 10, 30, 10, 30, 20, 10, 20]
@@ -80,6 +80,45 @@ def test_rotation_of_cvat(tmp_path, shape, rotation, expected):
     np.testing.assert_allclose(image.quads[0], expected, atol=1e-3)
     upright = "segmentation" not in shape or np.ravel(TURNED).tolist() not in shape["segmentation"]
     assert ("rotation" in image.attributes[0]) != upright  # what was done must not be done again
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"Rotation": 30}, [{"name": "rotation", "value": "30.0"}, {"name": "occluded", "value": False}]]
+)
+def test_spellings_of_rotation(tmp_path, attributes):
+    content = dataset(attributes=attributes, bbox=BOX, segmentation=[])
+    content["images"][0] |= {"width": 640, "height": 480}
+    (image,), _, problems = read(tmp_path, content)
+    assert not problems
+    np.testing.assert_allclose(image.quads[0], TURNED, atol=1e-3)
+
+
+def test_angles_that_are_not_understood_are_told(tmp_path):
+    _, _, problems = read(tmp_path, dataset(attributes={"rotation": "30°"}, bbox=[10, 10, 20, 10], segmentation=[]))
+    assert problems == ["annotation 9: the shape cannot be used (its rotation is '30°', not a number of degrees)"]
+    content = dataset(bbox=[10, 10, 20, 10], segmentation=[], angle=30)
+    content["annotations"] *= 2
+    (image,), _, problems = read(tmp_path, content)
+    assert len(image) == 2
+    assert len(problems) == 1
+    assert "boxes are read as upright, whatever 'angle' says" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (({"ignore": 1}, {}), (IGNORED, "plane")),
+        (({"iscrowd": 1}, {"iscrowd": 0}), (IGNORED, "plane")),
+        (({"iscrowd": 1}, {"iscrowd": 1}), ("plane", "plane")),  # how some programs mark every mask
+    ],
+)
+def test_crowds_are_ignored_regions(tmp_path, flags, names):
+    content = dataset()
+    content["annotations"] = [content["annotations"][0] | flag for flag in flags]
+    (image,), _, problems = read(tmp_path, content)
+    assert image.names == names
+    told = any("1 object with iscrowd or ignore: ignored regions" in problem for problem in problems)
+    assert told == (IGNORED in names)
 
 
 def test_rotation_that_is_not_a_number_stays_an_attribute(tmp_path):

@@ -204,3 +204,23 @@ def test_rolabelimg_angle_agrees_with_published_corners():
         assert not problems
         published = polygons_to_boxes(np.array(rows, float).reshape(-1, 4, 2))
         np.testing.assert_allclose(image.boxes[:, :4], published[:, :4], atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ("<rotation>30</rotation>", None),
+        ("<attributes><attribute><name>Rotation</name><value>30</value></attribute></attributes>", None),
+        ("<rotation>30°</rotation>", "its rotation is '30°', not a number of degrees"),
+        ("<angle>0.5</angle>", "an upright <bndbox> with an <angle>: give the corners as <robndbox>"),
+    ],
+)
+def test_other_spellings_of_a_turn(more, fault):
+    box = "<bndbox><xmin>150</xmin><ymin>130</ymin><xmax>250</xmax><ymax>170</ymax></bndbox>"
+    image, problems = parse(dior, DIOR.format(f"<object><name>bird</name>{box}{more}</object>"))
+    if fault:
+        assert problems == [f"1.xml:3: {fault}"]
+        return
+    assert not problems
+    np.testing.assert_allclose(image.quads[0][0], [166.699, 107.679], atol=1e-3)
+    assert not image.attributes[0]
