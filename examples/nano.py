@@ -57,7 +57,7 @@ from legnet_cli.detectors.weights.checkpoint import read_checkpoint, save_checkp
 from legnet_cli.engine.split import SplitConfig, split
 
 LEFT_OUT = ("DontCare",)
-TRAINED_ON = "infrared drone images (HIT-UAV, Suo et al. 2023, CC BY 4.0) and drawn scenes"
+TRAINED_ON = "infrared drone images (HIT-UAV, Suo et al. 2023, CC BY 4.0) and synthetic scenes"
 
 
 app = typer.Typer()

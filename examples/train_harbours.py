@@ -21,7 +21,7 @@ import torch
 import typer
 from harbours import Harbour, Polygons, crop, open_harbour
 from make_scene import CLASSES, draw_scene
-from nano import LEFT_OUT
+from nano import LEFT_OUT, TRAINED_ON
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -36,6 +36,10 @@ from legnet_cli.detectors.weights.recipes import MEAN, STD, get_recipe
 
 SIZE, GSD = 320, 5.0
 FROZEN = ("Stem.", "stages.0.")
+HARBOURS = (
+    "Sentinel-2 harbours, which contain modified Copernicus Sentinel data, with the labels of sen2ships "
+    "(ShipDetectionExperts, MIT) and of this project"
+)
 NOTHING: Polygons = np.zeros((0, 4, 2))
 
 Picture = NDArray[np.uint8]
@@ -165,7 +169,9 @@ def main(
         follow(average, model, step + 1, 0.99)
         if (step + 1) % 25 == 0:
             typer.echo(f"step {step + 1}, loss {float(loss):.3f}, lr {rate:.2e}")
-    save_checkpoint(out, average.state_dict(), replace(checkpoint.card, name=out.stem), torch.float16)
+    trained_on = f"{TRAINED_ON}; {HARBOURS}"
+    card = replace(checkpoint.card, name=out.stem, gsd=(0.4, GSD), trained_on=trained_on, data_sha256=None)
+    save_checkpoint(out, average.state_dict(), card, torch.float16)
 
 
 if __name__ == "__main__":
