@@ -28,7 +28,7 @@ from legnet_cli.data.labels import (
     strip_image_suffix,
 )
 from legnet_cli.data.parts import summary
-from legnet_cli.data.vector_place import located, named_class
+from legnet_cli.data.vector_place import located, named_class, without_degrees
 from legnet_cli.errors import DataError, GeoError, counted
 from legnet_cli.geo.crs import WGS84
 from legnet_cli.geo.georef import Georef, read_georef
@@ -61,7 +61,7 @@ def load_polygons(
     Raises:
         DataError: the file cannot be read, or does not say which class or image its polygons belong to.
     """
-    table = read_polygons(path)
+    table = without_degrees(read_polygons(path))
     names = class_names(table, class_field, path)
     seen: list[Problem] = []
     images = list(_open_images(parts, table, seen))
@@ -143,7 +143,9 @@ def _rows_of_images(
     loose = [row for row, name in enumerate(wanted) if name is None]
     for index, image in enumerate(images):
         _place_on(image, found[index], loose, table, path, problems)
-    astray = set(loose) - {row for rows in found for row in rows}
+    if bare := [table.ids[row] for row, points in enumerate(table.points) if not len(points)]:
+        problems.append(Problem(str(path), f"{counted(len(bare), 'feature')} without a polygon: {summary(bare)}"))
+    astray = {row for row in loose if len(table.points[row])} - {row for rows in found for row in rows}
     if astray:
         few = summary(table.ids[row] for row in astray)
         problems.append(Problem(str(path), f"{counted(len(astray), 'polygon')} on none of the images: features {few}"))

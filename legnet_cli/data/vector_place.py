@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,18 @@ def named_class(path: Path) -> str | None:
     """The class of all polygons in one of SpaceNet's files, which have no column for it; None for another file."""
     words = {*path.stem.lower().split("_"), path.parent.name.lower()}
     return "building" if _SPACENET.search(path.stem) and words & {"buildings", "building", "geo"} else None
+
+
+def without_degrees(table: PolygonTable) -> PolygonTable:
+    """``table`` without its reference system, if that has degrees and most of its coordinates cannot be some.
+
+    GeoJSON that does not name another system is in degrees, but many programs leave the name out.
+    """
+    points = [polygon for polygon in table.points if len(polygon)]
+    if table.crs is None or not table.crs.is_geographic or not points:
+        return table
+    lon, lat = np.abs(np.concatenate(points)).T
+    return replace(table, crs=None) if ((lon > 1080) | (lat > 90)).mean() > 0.5 else table
 
 
 def located(

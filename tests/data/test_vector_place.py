@@ -1,5 +1,6 @@
 """Polygons without a reference system or a column of classes: on which image they lie, and what they are."""
 
+import json
 import warnings
 
 import numpy as np
@@ -63,6 +64,20 @@ def test_a_layer_that_lies_nowhere_is_refused(tmp_path):
     layer(tmp_path / "a.shp", [ON_MAP + 1e5], {"class": ["ship"]})
     with pytest.raises(DataError, match=r"a\.shp: has no reference system, and lies on none .*: add its \.prj"):
         load_dataset(tmp_path)
+
+
+def test_geojson_that_does_not_name_its_system(tmp_path):
+    scene(tmp_path / "a.tif")
+    ring = [*ON_MAP.tolist(), ON_MAP[0].tolist()]
+    shapes = {"type": "Polygon", "coordinates": [ring]}, {"type": "Point", "coordinates": ring[0]}
+    features = [{"type": "Feature", "properties": {"class": "ship"}, "geometry": shape} for shape in shapes]
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    dataset = load_dataset(tmp_path)
+    np.testing.assert_allclose(dataset.images[0].quads[0], QUAD, atol=0.01)
+    assert [problem.message for problem in dataset.problems] == [
+        "has no reference system (.prj): it is taken to be in WGS 84 / UTM zone 33S",
+        "1 feature without a polygon: 1",
+    ]
 
 
 def test_spacenet(tmp_path):
