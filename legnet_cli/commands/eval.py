@@ -82,13 +82,16 @@ def _show(result: EvalResult) -> None:
     for name in metrics["classes"]:
         ap, point = metrics["ap"]["voc07"], metrics["operating_point"]["classes"][name] or {}
         numbers = (ap["0.50"][name], ap["0.75"][name], point.get("score"), point.get("precision"), point.get("recall"))
-        rows.append([name, f"{metrics['counts']['truths'][name]:,}", *map(_text, numbers)])
+        counts = (f"{metrics['counts'][of][name]:,}" for of in ("truths", "ignored"))
+        rows.append([name, *counts, *map(_text, numbers)])
     summary, overall = metrics["summary"]["voc07"], metrics["operating_point"]["overall"] or {}
     best = (overall.get("score"), overall.get("precision"), overall.get("recall"))
     total = sum(metrics["counts"]["truths"].values())
-    rows.append(["all", f"{total:,}", *map(_text, (summary["mAP50"], summary["mAP75"], *best))])
+    rows.append(
+        ["all", f"{total:,}", f"{metrics['ignored']:,}", *map(_text, (summary["mAP50"], summary["mAP75"], *best))]
+    )
     title = f"mAP50 {_text(summary['mAP50'])}, mAP50:95 {_text(summary['mAP50:95'])} (VOC07)"
-    _table(title, ("class", "objects", "AP50", "AP75", "threshold", "precision", "recall"), rows)
+    _table(title, ("class", "objects", "ignored", "AP50", "AP75", "threshold", "precision", "recall"), rows)
     if result.robustness is not None:
         kinds = {kind: [*values, result.robustness.drops[kind]] for kind, values in result.robustness.map50.items()}
         drops = [[kind, *map(_text, values)] for kind, values in kinds.items()]
@@ -108,10 +111,11 @@ def _show_runs(result: CompareResult) -> None:
 
 
 def _table(title: str, head: tuple[str, ...], rows: list[list[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title)
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # narrow, to fit 80 characters
     for number, name in enumerate(head):
         table.add_column(name, justify="right" if number else "left")
     for row in rows:

@@ -14,7 +14,7 @@ from legnet_cli.engine.train import TrainConfig
 from legnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from legnet_cli.engine.train import Step, TrainResult
+    from legnet_cli.engine.train import Score, Step, TrainResult
 
 
 def _train(config: TrainConfig, terminal: Terminal) -> None:
@@ -63,8 +63,15 @@ def _show_step(bar: ProgressBar, step: Step) -> None:
         f"{step.images_per_second:.3g} img/s, {step.waiting:.0%} waiting for data, {step.memory_mb:,.0f} MB",
     )
     if step.score is not None:
-        classes = ", ".join(f"{name} {value:.3f}" for name, value in step.score.ap50.items())
-        bar.write(f"epoch {step.epoch}: mAP50 {step.score.map50:.3f}, mAP50:95 {step.score.map:.3f} ({classes})")
+        bar.write(f"epoch {step.epoch}: {score_line(step.score)}")
+
+
+def score_line(score: Score) -> str:
+    """What is told of an epoch's evaluation."""
+    classes = ", ".join(f"{name} {value:.3f}" for name, value in score.ap50.items())
+    text = f"mAP50 {score.map50:.3f}, mAP50:95 {score.map:.3f} ({classes})"
+    ignored = ", ".join(f"{name} {count:,}" for name, count in score.ignored_in.items())
+    return f"{text}, ignored {score.ignored:,} ({ignored})" if ignored else text
 
 
 def _as_dict(result: TrainResult) -> dict[str, object]:

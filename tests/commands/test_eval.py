@@ -34,6 +34,18 @@ def test_summary_goes_to_stderr_and_stdout_stays_empty(case):
     assert (case / "run/report.html").exists()
 
 
+def test_ignored_objects_are_counted_by_class(case):
+    for name in ("b", "c"):
+        (case / f"labelTxt/{name}.txt").write_text("10 10 30 10 30 20 10 20 ship 1\n50 50 90 50 90 60 50 60 plane 0\n")
+    lines = [line.split() for line in run(case).stderr.splitlines()]
+    assert [words[:3] for words in lines if words[:1] in (["class"], ["plane"], ["ship"], ["all"])] == [
+        ["class", "objects", "ignored"],
+        ["plane", "3", "0"],
+        ["ship", "1", "2"],
+        ["all", "4", "2"],
+    ]
+
+
 def test_json(case):
     found = json.loads(run(case, "--json", "-q").stdout)
     assert found["ap"]["voc07"]["0.50"] == {"plane": 0, "ship": 1}

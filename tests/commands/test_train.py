@@ -10,7 +10,8 @@ from forks import Fork
 from typer.testing import CliRunner
 
 from legnet_cli.commands.console import TERMINATED, report_errors
-from legnet_cli.commands.train import train
+from legnet_cli.commands.train import score_line, train
+from legnet_cli.engine.train import Score
 
 NANO = "oriented-rcnn/legnet-nano"
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -39,6 +40,14 @@ def test_progress_and_summary_go_to_stderr(tiles, tmp_path):
     assert result.stdout == ""
     for words in ("img/s", "waiting for data", "MB", "epoch 1: mAP50", "bright", "1 epochs, 2 steps, best mAP50"):
         assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("ignored", "expected"),
+    [((0, {}), "mAP50 0.512, mAP50:95 0.250 (car 0.512)"), ((3, {"car": 1, "van": 2}), ", ignored 3 (car 1, van 2)")],
+)
+def test_line_of_an_epoch(ignored, expected):
+    assert score_line(Score(0.512, 0.25, {"car": 0.512}, *ignored)).endswith(expected)
 
 
 @pytest.mark.usefixtures("mmrotate")

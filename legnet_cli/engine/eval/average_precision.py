@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +126,42 @@ def precisions(matched: MatchedPredictions, truths: Truths, classes: int, truth_
             part = slice(bounds[label], bounds[label + 1])
             ap[:, row, label] = compute_ap(true[part], false[part], int(counts[label]))
     return Precisions(ap, counts)
+
+
+def tie_bounds(matched: MatchedPredictions, truths: Truths, found: Precisions) -> tuple[Array, Array]:
+    """Lowest and highest average precision that any order of equal scores gives, both shaped as ``found.ap``.
+
+    How many true positives a score has does not depend on the order. The best one has them first. The worst one has
+    the false positives first, but those of an object that another prediction of this score finds: they follow it.
+    """
+    ranked = matched.predictions
+    same = (ranked.scores[1:] == ranked.scores[:-1]) & (ranked.labels[1:] == ranked.labels[:-1])
+    group = np.cumsum(np.append(True, ~same)[: len(ranked)])
+    rows = np.flatnonzero(np.append(same, False)[: len(ranked)] | np.append(False, same)[: len(ranked)])
+    bounds = np.searchsorted(ranked.labels, np.arange(len(found.counts) + 1))
+    low, high = found.ap.copy(), found.ap.copy()
+    affected = [label for label in np.unique(ranked.labels[rows]).tolist() if found.counts[label]]
+    for row in range(len(THRESHOLDS)) if affected else ():
+        true, false = matched.verdicts(row, truths.ignored)
+        for ap, keys in ((low, _worst_first(matched, row, rows, group)), (high, (~true[rows],))):
+            order = np.arange(len(ranked))
+            order[rows] = rows[np.lexsort((*keys, group[rows]))]
+            for label in affected:
+                part = order[bounds[label] : bounds[label + 1]]
+                ap[:, row, label] = compute_ap(true[part], false[part], int(found.counts[label]))
+    return low, high
+
+
+def _worst_first(
+    matched: MatchedPredictions, row: int, rows: NDArray[np.int64], group: NDArray[np.int64]
+) -> tuple[NDArray[Any], ...]:
+    """Keys (k,) for ``np.lexsort`` that bring the predictions ``rows`` of each group into their worst order."""
+    hit, first = matched.hit[row], matched.first[row]
+    found_in = np.zeros(int(matched.truth.max(initial=0)) + 1, np.int64)
+    found_in[matched.truth[first]] = group[first]
+    follows = hit & (found_in[matched.truth] == group)
+    many = np.bincount(matched.truth[follows], minlength=len(found_in))[matched.truth]
+    return ~first[rows], matched.truth[rows], -many[rows], follows[rows]
 
 
 def compute_ap(true: Mask, false: Mask, count: int) -> tuple[float, float]:

@@ -20,7 +20,9 @@ class EvalConfig(Settings):
     out: Path = required("Folder of the report.", "-o")
     weights: str | None = options.weights(None)
     predictions: Path | None = option(
-        None, "Predictions: folder or .zip of DOTA text, .csv, .geojson, .gpkg, .fgb or .shp."
+        None,
+        "Predictions: folder or .zip of DOTA text, .csv, .geojson, .gpkg, .fgb or .shp. Equal scores rank by "
+        "image, then by x and y.",
     )
     split: str | None = options.split("val, or the only one")
     labels: str | None = options.labels()

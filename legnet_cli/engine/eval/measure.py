@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import Array, polygons_to_boxes
 from legnet_cli.engine.eval.average_precision import (
     METRICS,
+    THRESHOLDS,
     Curve,
     MatchedPredictions,
     OperatingPoint,
@@ -24,6 +25,7 @@ from legnet_cli.engine.eval.average_precision import (
     number,
     precisions,
     summary,
+    tie_bounds,
 )
 from legnet_cli.engine.eval.matching import Mask, Predictions, Truths, confusion, match
 
@@ -31,6 +33,7 @@ from legnet_cli.engine.eval.matching import Mask, Predictions, Truths, confusion
 PIXEL_SIZES = {"small": (0.0, 32.0), "medium": (32.0, 96.0), "large": (96.0, np.inf)}
 METRE_SIZES = {"small": (0.0, 10.0), "medium": (10.0, 50.0), "large": (50.0, np.inf)}
 BACKGROUND = "background"
+NOTABLE = 0.01  # change of an average precision by the order of equal scores that is told
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class EvalMetrics:
         truths: the objects.
         matched: the ranked predictions with the verdict on each.
         precisions: of all objects.
+        tied: lowest and highest average precisions (2, metrics, thresholds, classes) over all orders of equal scores.
         pixels, metres: of the objects of each size; empty where the unit is unknown.
         curves: by class, at IoU 0.5; None for a class without objects.
         points: best threshold of each class.
@@ -53,6 +57,7 @@ class EvalMetrics:
     truths: Truths
     matched: MatchedPredictions
     precisions: Precisions
+    tied: Array
     pixels: dict[str, Precisions]
     metres: dict[str, Precisions]
     curves: tuple[Curve | None, ...]
@@ -69,6 +74,24 @@ class EvalMetrics:
     def threshold(self) -> float:
         """Score from which predictions are shown as found: the best overall one, 0 where nothing was found."""
         return self.overall.score if self.overall else 0.0
+
+    @property
+    def ignored(self) -> int:
+        """Ignored objects; a region that is ignored for every class is one."""
+        places = np.column_stack([self.truths.images, self.truths.quads.reshape(-1, 8)])
+        return len(np.unique(places[self.truths.ignored], axis=0))
+
+    @property
+    def ties(self) -> dict[str, dict[str, Any]]:
+        """By class the AP that the order of equal scores can change most, where that is over ``NOTABLE``."""
+        found = {}
+        for i, name in enumerate(self.classes):
+            low, high = self.tied[..., i]
+            metric, row = np.unravel_index(int(np.argmax(high - low)), low.shape)
+            if high[metric, row] - low[metric, row] > NOTABLE:
+                ends = {"lowest": float(low[metric, row]), "highest": float(high[metric, row])}
+                found[name] = {"metric": METRICS[metric], "iou": THRESHOLDS[row], **ends}
+        return found
 
     def verdicts(self) -> tuple[Mask, Mask]:
         """True and false positives among the ranked predictions at IoU 0.5."""
@@ -100,6 +123,8 @@ class EvalMetrics:
                 "cut_by_tiles": self._named(cut),
                 "predictions": self._named(found),
             },
+            "ignored": self.ignored,
+            "ties": self.ties,
             "operating_point": {
                 "iou": 0.5,
                 "overall": self.overall and asdict(self.overall),
@@ -150,6 +175,7 @@ def compute_metrics(
         truths,
         matched,
         every,
+        np.stack(tie_bounds(matched, truths, every)),
         pixels,
         metres,
         curves,

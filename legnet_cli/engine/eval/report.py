@@ -90,6 +90,8 @@ def _page(metrics: dict[str, Any], measured: EvalMetrics, cases: Sequence[Case],
     absent = metrics["classes_without_truth"]
     note = "AP by the VOC07 metric unless it says area; precision, recall and F1 at the threshold with the best F1."
     note += f" No objects, so not in any mean: {', '.join(absent)}." if absent else ""
+    note += _ignored_note(metrics)
+    note += f" Ties: {ties}." if (ties := tie_note(metrics)) else ""
     return render_page(
         "legnet_cli.engine.eval",
         "report.html",
@@ -123,6 +125,20 @@ def _page(metrics: dict[str, Any], measured: EvalMetrics, cases: Sequence[Case],
     )
 
 
+def _ignored_note(metrics: dict[str, Any]) -> str:
+    cut = sum(metrics["counts"]["cut_by_tiles"].values())
+    return f" Of the ignored objects {cut:,} would count, but every tile that shows them cuts them." if cut else ""
+
+
+def tie_note(metrics: dict[str, Any]) -> str:
+    """A sentence on the classes whose average precision depends on the order of equal scores; empty if none does."""
+    listed = ", ".join(
+        f"{name} (AP{tie['iou'] * 100:.0f} {tie['lowest']:.3f} to {tie['highest']:.3f}, {tie['metric']})"
+        for name, tie in metrics["ties"].items()
+    )
+    return f"the order of equal scores, here by image and place, can change the AP of {listed}" if listed else ""
+
+
 def _figures(metrics: dict[str, Any]) -> list[tuple[str, float | None]]:
     shown = [(f"{name}, VOC07", value) for name, value in metrics["summary"]["voc07"].items()]
     shown.append(("mAP50, area", metrics["summary"]["area"]["mAP50"]))
@@ -145,7 +161,8 @@ def _class_row(metrics: dict[str, Any], measured: EvalMetrics, name: str) -> tup
 def _class_total(metrics: dict[str, Any]) -> tuple[object, ...]:
     ap = (*metrics["summary"]["voc07"].values(), metrics["summary"]["area"]["mAP50"])
     point = metrics["operating_point"]["overall"] or {}
-    return ("all", *(sum(metrics["counts"][of].values()) for of in _COUNTS), *ap, *map(point.get, _POINT))
+    counts = {of: sum(metrics["counts"][of].values()) for of in _COUNTS} | {"ignored": metrics["ignored"]}
+    return ("all", *counts.values(), *ap, *map(point.get, _POINT))
 
 
 def _size_rows(metrics: dict[str, Any]) -> list[tuple[object, ...]]:

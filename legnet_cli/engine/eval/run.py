@@ -24,7 +24,7 @@ from legnet_cli.engine.eval.classes import choose_classes, select_classes
 from legnet_cli.engine.eval.config import EvalConfig
 from legnet_cli.engine.eval.measure import EvalMetrics, compute_metrics
 from legnet_cli.engine.eval.predictions import ImagePredictions, read_predictions
-from legnet_cli.engine.eval.report import METRICS_FILE, write_report
+from legnet_cli.engine.eval.report import METRICS_FILE, tie_note, write_report
 from legnet_cli.engine.eval.robustness import PASSES, Robustness, measure_robustness
 from legnet_cli.engine.eval.search import SearchPlan, count_tiles, plan_grids, search_images
 from legnet_cli.engine.eval.submission import short_names, write_submission
@@ -108,6 +108,8 @@ def evaluate(
         found, measured, robustness = _search(config, truth, on_progress, on_download)
     _log_gaps(truth, found, measured)
     metrics = _metrics(config, truth, measured, robustness)
+    if ties := tie_note(metrics):
+        logger.warning("%s: scores of more digits decide it", ties)
     if config.submission is not None:
         write_submission(config.submission, truth, found)
     cases = worst_cases(truth, measured, config.bands, config.stretch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -26,11 +26,20 @@ from legnet_cli.errors import DataError
 
 @dataclass(frozen=True)
 class Score:
-    """Mean average precisions (VOC07) over the classes that have objects, and AP at 0.5 of each class."""
+    """Mean average precisions (VOC07) over the classes that have objects.
+
+    Attributes:
+        map50, map: at IoU 0.5, and over 0.5 to 0.95.
+        ap50: at 0.5 of each class that has objects.
+        ignored: objects that were not counted.
+        ignored_in: those of each class that has any.
+    """
 
     map50: float
     map: float
     ap50: dict[str, float]
+    ignored: int = 0
+    ignored_in: dict[str, int] = field(default_factory=dict)
 
 
 class Validation:
@@ -64,4 +73,5 @@ class Validation:
         result = compute_metrics(predictions, truths, self._classes).to_dict()
         ap = {name: value for name, value in result["ap"]["voc07"]["0.50"].items() if value is not None}
         summary = result["summary"]["voc07"]
-        return Score(summary["mAP50"] or 0.0, summary["mAP50:95"] or 0.0, ap)
+        by_class = {name: count for name, count in result["counts"]["ignored"].items() if count}
+        return Score(summary["mAP50"] or 0.0, summary["mAP50:95"] or 0.0, ap, result["ignored"], by_class)

@@ -1,14 +1,17 @@
 """Rules of DOTA's development kit on hand-made cases, and equality with mmrotate on random ones."""
 
+import itertools
+
 import numpy as np
 import pytest
 import shapely
 import torch
 
 from legnet_cli.boxes import boxes_to_polygons, polygons_to_boxes, to_le90
-from legnet_cli.engine.eval.average_precision import THRESHOLDS, compute_ap
-from legnet_cli.engine.eval.matching import Predictions, Truths, confusion, match
+from legnet_cli.engine.eval.average_precision import THRESHOLDS, MatchedPredictions, compute_ap
+from legnet_cli.engine.eval.matching import Matches, Predictions, Truths, confusion, match
 from legnet_cli.engine.eval.measure import compute_metrics, match_predictions, mean_precision
+from legnet_cli.engine.eval.report import tie_note
 from legnet_cli.ops.iou import Rectangles, rotated_iou
 from legnet_cli.ops.quads import box_quad_iou, quad_areas
 
@@ -72,6 +75,40 @@ def ap50(found, true, classes=1, **options):
 )
 def test_ap_by_the_devkit(found, true, voc07, area):
     assert ap50(predictions(found), true)[:, 0] == pytest.approx([voc07, area])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_bounds_of_ties_are_those_of_all_orders(seed):
+    """True and false positives, duplicates and hits of ignored objects, seven of them with three scores."""
+    rng = np.random.default_rng(seed)
+    spots = [A, B, C, (95, 5), FAR]
+    rows = [(*spots[i], score) for i, score in zip(rng.integers(0, 5, 7), rng.choice([0.3, 0.6, 0.9], 7), strict=True)]
+    true = truths([A, B, C, (95, 5)], difficult=[3])
+    measured = compute_metrics(predictions(rows), true, ["ship"])
+    found = []
+    ranked = measured.matched
+    for order in itertools.permutations(range(7)):
+        taken = np.array(order)
+        if (np.diff(ranked.predictions.scores[taken]) <= 0).all():
+            matches = Matches(ranked.truth[taken], np.where(ranked.hit[0, taken], 1.0, 0.0))
+            judged = MatchedPredictions.of(ranked.predictions.take(taken), matches, true)
+            found.append(compute_ap(*judged.verdicts(0, true.ignored), 3))
+    np.testing.assert_allclose(measured.tied[:, :, 0, 0], [np.min(found, 0), np.max(found, 0)])
+    low, high = measured.tied
+    assert (low <= measured.precisions.ap).all()
+    assert (measured.precisions.ap <= high).all()
+
+
+@pytest.mark.parametrize(
+    ("scores", "ties"),
+    [((0.9, 0.9), {"ship": {"metric": "voc07", "iou": 0.5, "lowest": 0.5, "highest": 1.0}}), ((0.9, 0.8), {})],
+)
+def test_ties_that_change_an_average_precision_are_told(scores, ties):
+    found = predictions([(*A, scores[0]), (*FAR, scores[1])])
+    measured = compute_metrics(found, truths([A]), ["ship", "plane"])
+    assert measured.to_dict()["ties"] == ties
+    note = tie_note(measured.to_dict())
+    assert ("ship (AP50 0.500 to 1.000, voc07)" in note) == bool(ties)
 
 
 @pytest.mark.parametrize(("inclusive", "expected"), [(False, 0.0), (True, 1.0)])

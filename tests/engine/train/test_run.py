@@ -144,6 +144,16 @@ def test_validation__is_the_same_however_many_processes_share_it(tmp_path, monke
     assert validation.score([parts[0]] * 3).map50 < 1
 
 
+def test_validation_counts_ignored_objects(tmp_path, monkeypatch):
+    monkeypatch.setattr("legnet_cli.engine.train.validation.build_detector", lambda *_: BlobDetector())
+    data = write_tiles(tmp_path / "blobs", (("val", 3),))
+    labels = next(path for path in sorted((data / "val").rglob("*.txt")) if " bright 0" in path.read_text())
+    labels.write_text(labels.read_text().replace(" bright 0", " bright 1", 1))
+    validation = Validation(Source(data, "val"), CLASSES, SearchPlan(128, 48, None, "auto", 2, 1, 0))
+    score = validation.score([validation.find({}, BlobDetector().card, torch.device("cpu"))])
+    assert (score.ignored, score.ignored_in) == (1, {"bright": 1})
+
+
 def test_patience_stops_early(config):
     result = train(replace(config, epochs=9, patience=1, lr=1e-12))
     assert (result.stopped, result.epochs) == ("patience", 2)
