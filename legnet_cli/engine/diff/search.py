@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import shutil
@@ -38,7 +39,8 @@ def searched_layers(
     if config.weights is None:
         yield [Path(date) for date in config.dates]
         return
-    folder = config.out.with_name(f".{config.out.name}.dates-{_digest(config)}")
+    stem = f".{config.out.name}.dates-"
+    folder = config.out.with_name(stem + _digest(config))
     if config.overwrite:
         shutil.rmtree(folder, ignore_errors=True)
     asked = {name: getattr(config, name) for name in _SETTINGS}
@@ -54,7 +56,8 @@ def searched_layers(
                 raise DataError(f"{counted(len(found.failures), 'scene')} of {date} not searched: {bad}")
         layers.append(layer)
     yield layers
-    shutil.rmtree(folder, ignore_errors=True)
+    for old in config.out.parent.glob(f"{glob.escape(stem)}*"):  # those of other settings or scenes too
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _digest(config: DiffConfig) -> str:

@@ -120,3 +120,23 @@ def test_scenes_shifted_by_parts_of_pixels_with_a_corner_without_data(tmp_path, 
     assert not [*tmp_path.glob(".out*")]
     page = (tmp_path / "out.html").read_text()
     assert page.count("data:image/jpeg") >= 2 * 6 * 3
+
+
+def test_a_search_that_was_interrupted_goes_on(tmp_path, blobs, write_scene, monkeypatch):
+    paths, _ = write_scenes(write_scene)
+    config = DiffConfig(dates=paths, weights="any", out=tmp_path / "out.gpkg", tile=1024)
+    detect, calls = blobs.detect, []
+
+    def stop(images):
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return detect(images)
+
+    monkeypatch.setattr(blobs, "detect", stop)
+    with pytest.raises(KeyboardInterrupt):
+        diff(config)
+    assert [path.name for path in tmp_path.glob(".out*/*.gpkg")] == ["1-old.gpkg"]
+    diff(config)
+    assert len(calls) == 3  # the first date is not searched again
+    assert not [*tmp_path.glob(".out*")]
