@@ -76,12 +76,14 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
         return parse_json(text)
 
 
-def floats(values: Sequence[object]) -> list[float]:
-    """Numbers as JSON or text has them.
+def floats(values: object) -> list[float]:
+    """A list of numbers as JSON or text has them.
 
     Raises:
-        ValueError: one is not a number.
+        ValueError: it is not a list, or one is not a number.
     """
+    if not isinstance(values, list):
+        raise ValueError(f"{short(values)} is not a list of numbers")
     found = []
     for value in values:
         try:

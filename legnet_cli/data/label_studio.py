@@ -49,9 +49,9 @@ def read(path: Path, split: str, problems: list[Problem]) -> tuple[list[ImageLab
 def _image(task: _Item) -> object:
     """What a task says of its image."""
     data = task.get("data", task)
-    values = [data["image"], *data.values()] if isinstance(data, dict) and "image" in data else [*dict(data).values()]
+    values = [data.get("image"), *data.values()] if isinstance(data, dict) else [data]
     named = (value for value in values if str(image_file(value)).lower().endswith(IMAGE_SUFFIXES))
-    return next(named, values[0] if values else None)
+    return next(named, values[0])
 
 
 def _results(task: _Item, place: str, found: Collector) -> list[_Item] | None:

@@ -66,7 +66,8 @@ def _json_regions(path: Path) -> Iterator[_Region]:
             raise DataError(f"{path}: an entry has no filename: export the annotations again")
         regions = image.get("regions") or []
         yield image["filename"], None, {}
-        for region in regions.values() if isinstance(regions, dict) else regions:
+        listed = [*regions.values()] if isinstance(regions, dict) else regions
+        for region in listed if isinstance(listed, list) else [None]:
             about = region if isinstance(region, dict) else {}
             pair = about.get("shape_attributes"), about.get("region_attributes")
             shape, attributes = (value if isinstance(value, dict) else {} for value in pair)
@@ -79,7 +80,8 @@ def _csv_regions(path: Path) -> Iterator[_Region]:
         texts = [(row["filename"], row[CSV_MARKS[0]] or "{}", row[CSV_MARKS[1]] or "{}") for row in rows]
         parsed = [(file, parse_json(shape), parse_json(attributes)) for file, shape, attributes in texts]
     for file, shape, attributes in parsed:
-        yield file, shape if isinstance(shape, dict) and shape else None, dict(attributes)
+        about = attributes if isinstance(attributes, dict) else {}
+        yield file, shape if isinstance(shape, dict) and shape else None, about
 
 
 def _class_key(path: Path, regions: list[_Region], wanted: str | None) -> str:
