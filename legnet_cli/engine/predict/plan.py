@@ -103,7 +103,7 @@ def plan_scene(path: str, name: str, stamp: str, config: PredictConfig, card: Mo
     """
     tile, overlap = choose_tiling(config.tile, config.overlap, (card.tile, card.overlap))
     with Scene.open(path, bands=config.bands, stretch=config.stretch, gsd=card.search_gsd(config.gsd)) as scene:
-        for warning in (*scene.warnings, *_far_from(card, scene)):
+        for warning in (*scene.warnings, *far_from(card, scene)):
             logger.warning("%s: %s", name, warning)
         grid = TileGrid(scene.height, scene.width, tile, overlap)
         km2 = _ground_km2(scene.georef)
@@ -121,7 +121,7 @@ def plan_scene(path: str, name: str, stamp: str, config: PredictConfig, card: Mo
     return plan
 
 
-def _far_from(card: ModelCard, scene: Scene) -> Iterator[str]:
+def far_from(card: ModelCard, scene: Scene) -> Iterator[str]:
     """What to say where pixels are more than twice finer or coarser than those that the model learned from."""
     own = scene.georef.gsd
     if card.gsd is None or own is None:

@@ -26,10 +26,11 @@ from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch, sha256
 from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Job, job_folder
 from legnet_cli.engine.predict.outputs import check_outputs, check_scenes, layer_name, paths_of, preview_paths
-from legnet_cli.engine.predict.plan import ScenePlan, plan_scene, scene_names, settings_digest, shares
+from legnet_cli.engine.predict.plan import ScenePlan, far_from, plan_scene, scene_names, settings_digest, shares
 from legnet_cli.engine.predict.progress import Heartbeat, SceneFailure, SearchProgress, Tally
 from legnet_cli.engine.predict.provenance import read_replay
 from legnet_cli.engine.predict.results import SceneResult
+from legnet_cli.engine.predict.sanity import impossible
 from legnet_cli.engine.predict.search import Crew, join_scene, search_by_crew, search_here
 from legnet_cli.engine.predict.spool import spool
 from legnet_cli.engine.predict.workers import Processes, gpus
@@ -140,6 +141,9 @@ def predict(
             if last:
                 heartbeat.enter("writing")
                 results = spool(join_scene(plan, job, config, wanted, observer) for plan in good)
+                told = frozenset(plan.name for plan in good if any(far_from(detector.card, plan.scene)))
+                if sentence := impossible(results, detector.card, told):
+                    logger.warning("%s", sentence)
                 writer = Writer(config, detector.card, how, job)
                 with observer("write"):
                     outs = writer.write(results, dict(zip(names, outs, strict=True)))
