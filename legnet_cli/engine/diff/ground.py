@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,20 +122,19 @@ def seen_grounds(dates: Sequence[DatedObjects], plane: LocalPlane, config: DiffC
 
 
 def _seen(date: DatedObjects, number: int, plane: LocalPlane, config: DiffConfig) -> SeenGround:
-    masks = [area for ground in _of_date(config.mask, number) for area in _read(ground, plane)[0]]
+    masks = [area for ground in _of_date(config.mask, number) for area in _read(ground, date, plane)[0]]
     lost = shapely.union_all(np.array(masks, object)) if masks else shapely.Polygon()
     given = _of_date(config.seen, number)
     if given:
-        areas = np.array([area for ground in given for area in _read(ground, plane)[0]], object)
+        areas = np.array([area for ground in given for area in _read(ground, date, plane)[0]], object)
         return SeenGround(areas, ("",) * len(areas), np.zeros(len(areas)), lost, plane)
-    here = _scenes_here(date)
-    path = date.source.path
+    here, path = _paths_here(date), date.source.path
     found = read_areas(path, only_searched=True) if path.suffix.lower() in _HAS_SEARCHED else None
     if found is not None:
         areas, names = _placed(*found, plane)
-    elif date.source.scene_paths and len(here) == len(date.source.scene_paths):
+    elif here and len(here) == len(date.source.scene_paths) == len(georefs := _georefs(here)):
         names = [*here]
-        areas = np.array([plane.footprint(georef) for _, georef in here.values()], object)
+        areas = np.array([plane.footprint(georefs[name]) for name in names], object)
     else:
         logger.warning(
             "%s: does not say what ground was searched, so all counts as seen: give that ground with --seen %d:FILE",
@@ -146,18 +145,21 @@ def _seen(date: DatedObjects, number: int, plane: LocalPlane, config: DiffConfig
     moved = [
         shapely.transform(area, lambda xy, off=off: xy + (off, 0)) for area, off in zip(areas, offsets, strict=True)
     ]
-    return SeenGround(
-        np.array(moved, object), tuple(here[name][0] if name in here else "" for name in names), offsets, lost, plane
-    )
+    return SeenGround(np.array(moved, object), tuple(here.get(name, "") for name in names), offsets, lost, plane)
 
 
-def _scenes_here(date: DatedObjects) -> dict[str, tuple[str, Georef]]:
-    """By name the scenes of a date that are on this machine: path and georeference."""
+def _paths_here(date: DatedObjects) -> dict[str, str]:
+    """Rasters of a date's scenes that are on this machine, by name."""
+    paths = date.source.scene_paths
+    return {name: path for name, path in paths.items() if is_local(path) and Path(path).exists()}
+
+
+def _georefs(paths: Mapping[str, str]) -> dict[str, Georef]:
+    """Georeference of each raster that can be read, by name."""
     found = {}
-    for name, path in date.source.scene_paths.items():
-        if is_local(path) and Path(path).exists():
-            with suppress(DataError):
-                found[name] = path, read_georef(Path(path))
+    for name, path in paths.items():
+        with suppress(DataError):
+            found[name] = read_georef(Path(path))
     return found
 
 
@@ -165,12 +167,12 @@ def _of_date(grounds: Sequence[Ground], number: int) -> list[Ground]:
     return [ground for ground in grounds if ground.date in (None, number)]
 
 
-def _read(ground: Ground, plane: LocalPlane) -> tuple[NDArray[np.object_], list[str]]:
+def _read(ground: Ground, date: DatedObjects, plane: LocalPlane) -> tuple[NDArray[np.object_], list[str]]:
     if not ground.path.exists():
         raise DataError(f"{ground.path}: no such file: check the name")
     found = read_areas(ground.path)
     assert found is not None
-    if (found[1] is None) != (plane.crs is None):
+    if (found[1] is None) != (date.crs is None):
         kinds = ("in pixels", "in map coordinates")
         own, other = kinds if found[1] is None else kinds[::-1]
         raise GeoError(f"{ground.path}: is {own}, but the objects are {other}: give areas like them")
@@ -233,7 +235,7 @@ def check_sizes(dates: Sequence[DatedObjects]) -> None:
     """
     sizes: dict[float, tuple[str, Path]] = {}
     for date in dates if dates[0].crs is None else ():
-        for name, (_, georef) in _scenes_here(date).items():
+        for name, georef in _georefs(_paths_here(date)).items():
             size = f"{georef.width} × {georef.height}"
             first, path = sizes.setdefault(date.offsets.get(name, 0.0), (size, date.source.path))
             if first != size:

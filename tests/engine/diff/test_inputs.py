@@ -1,5 +1,6 @@
 """Layers that cannot be compared, are unusual, or were edited."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from dates import spread_boxes
 from legnet_cli.engine.diff import DiffConfig
 from legnet_cli.engine.diff.config import Ground, read_ground
 from legnet_cli.errors import ConfigError, DataError, GeoError
+from legnet_cli.geo.crs import WGS84
 
 BOXES = spread_boxes(9)
 GROUND = shapely.box(-20, -20, 200, 200)
@@ -175,3 +177,38 @@ def test_pictures_of_several_scenes_are_compared_by_name(write_date, compare):
     # the last one lies as the first, but in the other picture
     assert sorted(rows.change) == ["gone"] * 5 + ["new"] + ["same"] * 4
     assert rows.crs is None
+
+
+def test_masks_in_pixels_do_not_fit_maps(write_date, compare):
+    first, second = write_date("old.gpkg", BOXES, seen=GROUND), write_date("new.gpkg", BOXES, seen=GROUND)
+    mask = write_date("mask.gpkg", BOXES, crs=None)
+    with pytest.raises(GeoError, match=r"mask\.gpkg: is in pixels, but the objects are in map coordinates"):
+        compare(first, second, mask=(Ground(Path(mask)),))
+
+
+def test_pictures_of_different_sizes_are_refused(write_date, compare, write_scene):
+    dates = []
+    for name, side in (("old", 200), ("new", 150)):
+        path = write_scene(f"{name}.png", np.zeros((side, side), np.uint8), crs=None, transform=None)
+        record = {"weights": {"name": "m"}, "scenes": [{"name": f"{name}.png", "path": path}]}
+        scene = np.full(9, f"{name}.png")
+        dates.append(write_date(f"{name}.gpkg", BOXES, crs=None, seen=GROUND, scene=scene, record=record))
+    with pytest.raises(GeoError, match=r"old\.gpkg is of 200 × 200 pixels, .*new.gpkg of 150 × 150"):
+        compare(*dates)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_without_the_ground_searched_it_is_that_of_the_scenes(write_date, compare, write_scene, caplog, here):
+    image = np.full((400, 400), 90, np.uint8)
+    dates = []
+    for name, columns in (("old", 400), ("new", 200)):  # of half a metre
+        path = write_scene(f"{name}.tif", image[:, :columns])
+        record = {"weights": {"name": "m"}, "scenes": [{"name": f"{name}.tif", "path": path if here else "nowhere"}]}
+        seen_first = BOXES[BOXES[:, 0] < 90] if name == "new" else BOXES
+        dates.append(write_date(f"{name}.geojson", seen_first[1:], crs=WGS84, record=None))
+        Path(f"{dates[-1]}.json").write_text(json.dumps(record))
+    _, rows = compare(*dates)
+    beyond = int((BOXES[1:, 0] > 110).sum())
+    assert beyond > 2
+    assert (rows.change == "unseen").sum() == (beyond if here else 0)
+    assert ("does not say what ground" in caplog.text) == (not here)
