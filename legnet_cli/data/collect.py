@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -11,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from legnet_cli.boxes import Array, turned_rectangle
-from legnet_cli.data.builder import LabelBuilder, is_text, short
+from legnet_cli.data.builder import LARGEST, LabelBuilder, is_text, short
 from legnet_cli.data.labels import SUBPIXEL, ImageLabels, Problem, Size
 from legnet_cli.errors import reading
 from legnet_cli.untrusted import MOST_JSON, parse_json, read_bytes
@@ -86,12 +88,13 @@ def floats(values: object) -> list[float]:
         raise ValueError(f"{short(values)} is not a list of numbers")
     found = []
     for value in values:
-        try:
-            if isinstance(value, bool) or not isinstance(value, str | int | float):
-                raise ValueError
-            found.append(float(value))
-        except (ValueError, OverflowError):
-            raise ValueError(f"{short(value)} is not a number") from None
+        number = math.nan
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            with suppress(ValueError, OverflowError):
+                number = float(value)
+        if not abs(number) < LARGEST:
+            raise ValueError(f"{short(value)} is not a usable number")
+        found.append(number)
     return found
 
 

@@ -33,7 +33,10 @@ from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.untrusted import walk
 
 _SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
-_SPLIT = re.compile(r"(trainval|train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?)(?:\d{4})?", re.IGNORECASE)
+_SPLIT = re.compile(
+    r"(trainval|train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?)(?:\d{4})?(?:[-_](?:im(?:age|g)s?|labels?))?",
+    re.IGNORECASE,
+)
 _LABEL_FOLDER = re.compile(
     r"(labeltxt|annfiles|labels?$|labelxml|annotations?|(oriented|horizontal) bounding|version\d).*", re.I
 )

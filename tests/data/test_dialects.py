@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.labels import IGNORED, LabelError
 from legnet_cli.data.png import encode_png
-from legnet_cli.errors import DataError
+from legnet_cli.errors import DataError, LegnetError
 
 WIDTH, HEIGHT = 200, 100
 IMAGE = encode_png(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
@@ -251,6 +252,62 @@ def test_objects_lie_where_the_program_shows_them(tmp_path, case):
     )
 
 
+BOX = CVAT_BOX.format("")
+LAYOUTS = {  # files -> images by split
+    "xview": ({"xView_train.geojson": xview(), "train_images/a.png": IMAGE, "val_images/b.png": IMAGE}, "train val"),
+    "folders by split": ({"train_labels/a.txt": "1 1 9 1 9 9 1 9.5 ship 0\n", "train_images/a.png": IMAGE}, "train"),
+    "cvat, an export": ({"annotations.xml": cvat(BOX), "images/a.png": IMAGE}, ""),
+    "cvat, a folder": ({"annotations.xml": cvat(BOX, image='name="x/a.png"'), "images/x/a.png": IMAGE}, ""),
+    "cvat, a project": (
+        {"annotations.xml": cvat(BOX, image='name="a.png" subset="Test"'), "images/Test/a.png": IMAGE},
+        "test",
+    ),
+    "label studio, uploads": ({"p.json": label_studio({"value": LS_BOX}), "images/1a2b3c4d-a.png": IMAGE}, ""),
+    "labelme, apart": ({"labels/a.json": labelme({"points": DIAMOND}), "images/a.png": IMAGE}, ""),
+    "labelme, in folders": ({"a/a.png": IMAGE, "a/a.json": labelme({"points": DIAMOND})}, ""),
+    "via by split": ({"val/via_region_data.json": via(VIA_RECT), "val/a.png": IMAGE}, "val"),
+}
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_images_are_found_where_the_program_puts_them(tmp_path, case):
+    files, splits = LAYOUTS[case]
+    write(tmp_path, files)
+    images = load_dataset(tmp_path).images
+    assert [image.split for image in images] == splits.split(" ")
+    assert [len(image) for image in images][:1] == [1]
+    assert all(image.path is not None for image in images)
+
+
+JSON_CASES = [case for case, (files, _, _) in CASES.items() if any(isinstance(c, dict | list) for c in files.values())]
+
+
+def places(value, path=()):
+    """The way to every value in JSON."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from places(inner, (*path, key))
+
+
+@pytest.mark.parametrize("case", JSON_CASES)
+def test_wrong_types_anywhere_are_faults(tmp_path, case):
+    files, format, _ = CASES[case]
+    write(tmp_path, {"a.png": IMAGE, **files})
+    name, content = next((name, c) for name, c in files.items() if isinstance(c, dict | list))
+    for path in places(content):
+        for wrong in (None, {"x": [1]}, [[]], 10**30, math.inf, "\ud800"):
+            changed = json.loads(json.dumps(content))
+            inner = changed
+            for key in path[:-1]:
+                inner = inner[key]
+            if path:
+                inner[path[-1]] = wrong
+            (tmp_path / name).write_text(json.dumps(changed if path else wrong))
+            with suppress(LegnetError):
+                load_dataset(tmp_path, format=format, skip_bad=True)
+
+
 def test_what_else_is_said_of_objects(tmp_path):
     shapes = ({"points": DIAMOND, "difficult": True, "group_id": 3}, {"points": UPRIGHT, "difficult": "false"})
     attributes = '<attribute name="difficult">true</attribute><attribute name="heading">left</attribute>'
@@ -287,7 +344,7 @@ def test_tasks_that_nobody_annotated_are_no_empty_images(tmp_path):
         ({"v.json": {"project": {"pname": "x", "vid_list": []}, "file": {}, "metadata": {}}}, "VIA 3"),
         ({"annotations.xml": cvat("", '<track id="0" label="ship"/>')}, "is CVAT for video: export the task as"),
         ({"annotations.xml": cvat('<polyline label="ship" points="1,1;2,2"/>')}, ":3: a polyline has no area"),
-        ({"annotations.xml": cvat(CVAT_BOX.format("").replace("80.00", "wide"))}, ":3: 'wide' is not a number"),
+        ({"annotations.xml": cvat(CVAT_BOX.format("").replace("80.00", "wide"))}, ":3: 'wide' is not a usable number"),
         (
             {"e.json": label_studio({"value": LS_BOX, "image_rotation": 90})},
             "7, region 1: the image was turned by 90°",
@@ -299,7 +356,7 @@ def test_tasks_that_nobody_annotated_are_no_empty_images(tmp_path):
         ({"e.json": label_studio({"value": LS_BOX | {"rectanglelabels": []}})}, "the class is missing"),
         ({"e.json": label_studio({"value": LS_BOX | {"rectanglelabels": ["a", "b"]}})}, "has 2 classes: keep one"),
         ({"a.json": labelme({"shape_type": "line", "points": [[1, 1], [2, 2]]})}, "shape 1: a line has no outline"),
-        ({"a.json": labelme({"points": [[1, 1], [2, None], [3, 1]]})}, "shape 1: None is not a number"),
+        ({"a.json": labelme({"points": [[1, 1], [2, None], [3, 1]]})}, "shape 1: None is not a usable number"),
         ({"v.json": via({"name": "point", "cx": 1, "cy": 1})}, "region 2: a point has no area"),
         ({"v.json": via(VIA_RECT, {"a": "x", "b": "y"})}, "choose with --class-field from a, b"),
         ({"x.geojson": xview(type_id=10)}, "type_id 10 is none of xView's classes"),
