@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.untrusted import parse_json, read_text
 
 Report = Mapping[str, Any]
 """Content of the JSON file of a benchmark."""
@@ -69,15 +70,16 @@ def read_report(path: Path) -> Report:
         DataError: if it cannot be read or is not a report.
     """
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = parse_json(read_text(path))
         for section, key, _ in _SAME:
             report[section][key]
         for run in report["runs"]:
-            if not float(run["latency_ms"]["p50"]) > 0 or not run["precision"] or not int(run["batch"]):
+            sound = isinstance(run["precision"], str) and isinstance(run["batch"], int)
+            if not (sound and 0 < float(run["latency_ms"]["p50"]) < math.inf):
                 raise ValueError
     except OSError as error:
         raise DataError(f"{path}: cannot read it ({error.strerror}): give the JSON of an earlier benchmark") from None
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, OverflowError):
         raise DataError(f"{path}: not a report of legnet benchmark: give the JSON of an earlier one") from None
     known: Report = report
     return known

@@ -6,7 +6,6 @@ compare_runs(CompareConfig(runs=(Path("runs/tiny"), Path("runs/small")), out=Pat
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from legnet_cli.engine.eval.report import METRICS_FILE, REPORT_FILE, percent, re
 from legnet_cli.engine.html import render_page
 from legnet_cli.errors import DataError
 from legnet_cli.files import atomic_path, check_output
+from legnet_cli.untrusted import parse_json, read_text
 
 COMPARE_FILE = "compare.json"
 PLOTS = {"summary": "compare_map.png", "classes": "compare_classes.png", "robustness": "compare_robustness.png"}
@@ -73,11 +73,24 @@ def _names(runs: tuple[Path, ...]) -> list[str]:
 def _read(path: Path) -> dict[str, Any]:
     file = path / METRICS_FILE
     try:
-        run = json.loads(file.read_text(encoding="utf-8"))
-        run["summary"]["voc07"]["mAP50"], run["ap"]["voc07"]["0.50"].items(), run["data"]
+        run = parse_json(read_text(file))
+        _check_numbers(run["summary"]["voc07"])
+        _check_numbers(run["ap"]["voc07"]["0.50"])
+        robustness = run.get("robustness") or {}
+        _check_numbers({"mean": robustness.get("mean_relative_drop")})
+        for kind in robustness.get("kinds", {}).values():
+            _check_numbers({"drop": kind["relative_drop"]})
+        run["data"], run["summary"]["voc07"]["mAP50"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file}: cannot be read as metrics: give a folder that legnet eval wrote") from error
     return dict(run)
+
+
+def _check_numbers(values: Mapping[str, object]) -> None:
+    """Refuse, by a TypeError, values that are neither numbers nor None."""
+    for value in values.values():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise TypeError(value)
 
 
 def _write(result: CompareResult, runs: Mapping[str, dict[str, Any]], classes: list[str]) -> None:

@@ -14,7 +14,6 @@ import os
 import shutil
 import socket
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,12 +29,14 @@ from legnet_cli.engine.predict.plan import ScenePlan
 from legnet_cli.errors import ConfigError, DataError, reading
 from legnet_cli.files import PathLike, store_url, writable, write_whole
 from legnet_cli.geo.stores import object_stamp
+from legnet_cli.untrusted import open_file, parse_json, read_text
 
 RECORD = "job.json"
 SCENE = "{scene}"  # in the name of an output, of which there is then one a scene
 _WRITTEN = "written.jsonl"
 _HOLDER = "holder"
 _FORMAT = 2
+_MOST_RECORD = 1 << 28  # bytes: stamps of a million scenes
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ class Job:
             lock.acquire(timeout=0)
         except filelock.Timeout:
             who = {"pid": "?", "host": "?", "since": "?"}
-            with suppress(OSError, ValueError):
-                who |= json.loads(self._holder.read_text())
+            with suppress(OSError, ValueError, TypeError):
+                who |= parse_json(read_text(self._holder))
             raise DataError(
                 f"{self.folder}: in use by process {who['pid']} on {who['host']} since {who['since']}: "
                 "wait for it to end, or give another --out"
@@ -177,7 +178,7 @@ class Job:
 
     def _read_record(self) -> dict[str, dict[str, str]] | None:
         try:
-            record = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+            record = parse_json(read_text(self.folder / RECORD, _MOST_RECORD))
             if record["format"] == _FORMAT and isinstance(record["settings"], dict):
                 return {key: dict(record[key]) for key in ("settings", "scenes")}
         except (OSError, ValueError, KeyError, TypeError):
@@ -188,8 +189,8 @@ class Job:
     def _written(self) -> dict[str, str]:
         """Stamps of the outputs that an earlier run of this job wrote."""
         try:
-            lines = (self.folder / _WRITTEN).read_text(encoding="utf-8").splitlines()
-            return dict(json.loads(line) for line in lines)
+            lines = read_text(self.folder / _WRITTEN, _MOST_RECORD).splitlines()
+            return dict(parse_json(line) for line in lines)
         except (OSError, ValueError, TypeError):
             return {}
 
@@ -235,10 +236,10 @@ class Job:
         """What a block holds; None if it was not searched, or its part is damaged."""
         try:
             # opened here: of a damaged file np.load leaves its own open
-            with self._part(plan.key, block).open("rb") as raw, np.load(raw) as file:
+            with open_file(self._part(plan.key, block)) as raw, np.load(raw) as file:
                 found = Detections(file["boxes"], file["scores"], file["labels"])
                 return Part(found, file["tiles"], file["seen"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except Exception:  # of numpy, zipfile and zlib, as the damage is
             return None
 
     def drop(self, plan: ScenePlan) -> None:
@@ -284,7 +285,7 @@ def read_scenes(folder: Path) -> list[JobScene]:
         DataError: the folder cannot be read.
     """
     with reading(folder, "name the folder of a job"):
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = parse_json(read_text(folder / RECORD, _MOST_RECORD))
         size, scenes = int(record["settings"]["block"]), []
         for key, (name, tiles, km2) in record["plan"].items():
             blocks = [int(part.stem) for part in (folder / "parts" / key).glob("*.npz")]
@@ -296,7 +297,7 @@ def read_notes(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """What processes noted of themselves, by the share of the job that they have: ``3/8``, or empty for all of it."""
     for path in folder.glob(f"{_HOLDER}*.json"):
         with suppress(OSError, ValueError):
-            note = json.loads(path.read_text(encoding="utf-8"))
+            note = parse_json(read_text(path, _MOST_RECORD))
             yield path.stem.removeprefix(_HOLDER).lstrip("-").replace("-of-", "/"), note
 
 

@@ -29,6 +29,7 @@ from legnet_cli.geo.inputs import is_local, is_remote
 from legnet_cli.geo.vector import SAYS_PROVENANCE, read_provenance
 from legnet_cli.settings import declared
 from legnet_cli.tiles import choose_tiling
+from legnet_cli.untrusted import parse_json, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -172,6 +173,9 @@ def read_replay(config: PredictConfig) -> Replay:
         known["aoi"] = None if known["aoi"] is None else Path(known["aoi"])
         known["device"] = record["computed"]["device"] if config.device == "auto" else config.device
         out = config.out or _output_of(config.replay)
+        computed = {name: str(record["computed"][name]) for name in _COMPUTED}
+        record |= {"weights": dict(record["weights"]), "computed": computed, "legnet": str(record["legnet"])}
+        record["weights"]["sha256"], record["aoi"]  # asked for when it is repeated
         again = dataclasses.replace(config, scenes=tuple(names), out=out, strict=True, replay=None, **known)
     return Replay(config.replay, again, names, record)
 
@@ -186,11 +190,12 @@ def read_record(path: Path) -> dict[str, Any]:
         text = read_provenance(path) if path.exists() else None
     else:
         beside = path if path.suffix.lower() == SIDECAR else sidecar(path)
-        text = beside.read_text(encoding="utf-8") if beside.is_file() else None
+        with reading(beside, "give an output of legnet predict"):
+            text = read_text(beside) if beside.is_file() else None
     if text is None:
         raise DataError(f"{path}: does not say how it was made: give an output of legnet predict")
     with reading(path, "give an output of legnet predict", "does not say how it was made"):
-        return dict(json.loads(text))
+        return dict(parse_json(text))
 
 
 def _output_of(path: Path) -> Path:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import replace_folder
+from legnet_cli.untrusted import parse_json, read_bytes
 
 _JOURNAL = "journal.jsonl"
+_MOST_JOURNAL = 1 << 28  # bytes: a million images
 
 
 class Draft:
@@ -52,8 +54,9 @@ class Draft:
     def _resume(self, fingerprint: str) -> bool:
         """Read the journal; whether it belongs to ``fingerprint``."""
         journal = self._base / _JOURNAL
-        lines = journal.read_text(encoding="utf-8", errors="replace").split("\n") if journal.exists() else []
-        if not lines or lines[0] != json.dumps(fingerprint):
+        text = read_bytes(journal, _MOST_JOURNAL).decode("utf-8", "replace") if journal.exists() else ""
+        lines = text.split("\n")
+        if lines[0] != json.dumps(fingerprint):
             return False
         self.done = dict(entry for line in lines[1:] if (entry := _entry(line)) is not None)
         whole = [json.dumps(fingerprint), *map(json.dumps, self.done.items())]
@@ -84,10 +87,10 @@ class Draft:
 def _entry(line: str) -> tuple[str, str | None] | None:
     """What a line of the journal says; None if it was cut short or damaged: its job is done again."""
     try:
-        match json.loads(line):
+        match parse_json(line):
             case [str(job), str() | None as fault]:
                 return job, fault
-    except (ValueError, RecursionError):
+    except ValueError:
         pass
     return None
 

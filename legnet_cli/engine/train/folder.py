@@ -13,8 +13,9 @@ import yaml
 from legnet_cli.engine.train.config import TrainConfig
 from legnet_cli.engine.train.data import DataCheck
 from legnet_cli.engine.train.plan import TrainPlan
-from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.errors import ConfigError, DataError, reason
 from legnet_cli.files import atomic_path
+from legnet_cli.untrusted import MOST_SETTINGS, parse_yaml, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +33,15 @@ def read_settings(config: TrainConfig) -> tuple[TrainConfig, TrainPlan]:
     """
     path = config.out / CONFIG_FILE
     try:
-        stored: dict[str, Any] = yaml.safe_load(path.read_text())
+        stored: dict[str, Any] = parse_yaml(read_text(path, MOST_SETTINGS))
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored["settings"].items()}
         values |= {key: Path(values[key]) for key in ("data", "config") if values[key]}
         old = TrainConfig(**values, out=config.out)
         plan = TrainPlan.from_dict(stored["plan"])
     except FileNotFoundError:
         raise DataError(f"{path}: there is no run to resume: start it without --resume") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: cannot be read ({reason}): start again without --resume") from None
+    except Exception as error:  # whatever else stands there than a run writes
+        raise DataError(f"{path}: cannot be read ({reason(error)}): start again without --resume") from None
     fresh = TrainConfig(out=config.out, resume=True)
     for field in fields(TrainConfig):
         mine, default, theirs = (getattr(c, field.name) for c in (config, fresh, old))

@@ -16,6 +16,21 @@ from legnet_cli.detectors.mmrotate.configs import read_mmrotate_config
 from legnet_cli.detectors.weights.model_config import model_config
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.errors import ConfigError
+from legnet_cli.untrusted import parse_yaml
+
+_NUMBER = (int, float)
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("recipe", "angle", "schedule"), (str,)),
+    **dict.fromkeys(("epochs", "warmup", "batch", "accumulate", "tile", "overlap"), (int,)),
+    **dict.fromkeys(("warmup_ratio", "clip", "ema"), _NUMBER),
+    **{"classes": (tuple,), "steps": (tuple,), "transforms": (list,), "own_model": (bool,)},
+    **{"model": (dict,), "optimizer": (dict,)},
+}
+
+
+def _is_of(value: object, kinds: tuple[type, ...]) -> bool:
+    """Whether ``value`` is of one of ``kinds``; a truth value is not a number."""
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,11 @@ class TrainPlan:
     overlap: int = 200
 
     def __post_init__(self) -> None:
+        if wrong := [name for name, kinds in _KINDS.items() if not _is_of(getattr(self, name), kinds)]:
+            value = getattr(self, wrong[0])
+            raise ConfigError(f"{wrong[0]}: {value!r:.60} cannot be meant: --dry-run shows a value of its kind")
+        if not all(isinstance(name, str) for name in self.classes) or not all(_is_of(n, (int,)) for n in self.steps):
+            raise ConfigError("classes must be names, and steps whole numbers: --dry-run shows those of the recipe")
         faults = [
             (self.epochs < 1, f"epochs {self.epochs}: give 1 or more"),
             (self.batch < 1 or self.accumulate < 1, "batch and accumulate: give 1 or more"),
@@ -67,7 +87,10 @@ class TrainPlan:
             (not 0 <= self.ema < 1, f"ema {self.ema}: give a decay of 0 to less than 1"),
             (self.clip <= 0, f"clip {self.clip}: give a norm above 0"),
             (self.warmup < 0 or not 0 <= self.warmup_ratio <= 1, "warmup: give 0 or more, its ratio 0 to 1"),
-            (not self.optimizer.get("lr", 0) > 0, f"lr {self.optimizer.get('lr')}: give a rate above 0"),
+            (
+                not _is_of(self.optimizer.get("lr"), (int, float)) or not 0 < self.optimizer["lr"] < math.inf,
+                f"lr {self.optimizer.get('lr')}: give a rate above 0",
+            ),
         ]
         if problems := [message for wrong, message in faults if wrong]:
             raise ConfigError("; ".join(problems))
@@ -151,19 +174,20 @@ def override(plan: TrainPlan, assignments: Sequence[str]) -> TrainPlan:
         if not equals:
             raise ConfigError(f"--set {text}: write key=value, such as --set optimizer.weight_decay=0.01")
         try:
-            _assign(values, key.strip().split("."), yaml.safe_load(raw), text)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {text}: the value is not YAML: quote it") from None
+            value = parse_yaml(raw)
+        except (yaml.YAMLError, ValueError):
+            raise ConfigError(f"--set {text:.200}: the value is not YAML: quote it") from None
+        _assign(values, key.strip().split("."), value, text)
         values["own_model"] |= key.startswith("model.") and not key.startswith("model.train_cfg.")
     try:
         return TrainPlan.from_dict(values)
-    except TypeError as error:
+    except (TypeError, ConfigError) as error:
         raise ConfigError(f"--set {' --set '.join(assignments)}: {error}") from None
 
 
 def _assign(node: Any, path: list[str], value: Any, text: str) -> None:  # noqa: ANN401
     for depth, key in enumerate(path):
-        index: Any = int(key) if isinstance(node, list) and key.isdigit() else key
+        index: Any = int(key) if isinstance(node, list) and key.isdecimal() and len(key) < 10 else key
         known = range(len(node)) if isinstance(node, list) else node if isinstance(node, dict) else ()
         # mm* modules take arguments that their configs do not spell out
         optional = path[0] in ("model", "optimizer") and depth == len(path) - 1 > 0 and isinstance(node, dict)
@@ -175,7 +199,10 @@ def _assign(node: Any, path: list[str], value: Any, text: str) -> None:  # noqa:
             node = node[index]
         else:
             if isinstance(value, str) and isinstance(node.get(index) if isinstance(node, dict) else None, float):
-                value = float(value)  # YAML takes 1e-4 for a word
+                try:
+                    value = float(value)  # YAML takes 1e-4 for a word
+                except ValueError:
+                    raise ConfigError(f"--set {text:.200}: {value!r:.60} is not a number") from None
             node[index] = value
 
 
