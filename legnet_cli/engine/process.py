@@ -45,6 +45,11 @@ def forget_peak() -> None:
         return
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that this process or its device has no memory left; PyTorch has no class for CPUs."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
+
+
 def processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

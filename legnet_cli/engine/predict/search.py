@@ -21,7 +21,8 @@ from legnet_cli.engine.predict.merge import merge_tiles
 from legnet_cli.engine.predict.plan import ScenePlan
 from legnet_cli.engine.predict.results import SceneResult
 from legnet_cli.engine.predict.scan import search_tiles
-from legnet_cli.errors import DataError
+from legnet_cli.engine.process import is_out_of_memory
+from legnet_cli.errors import DataError, DependencyError
 from legnet_cli.geo.aoi import centres_inside
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def search_by_crew(units: Iterable[Unit], job: Job, crew: Crew) -> Iterator[Done
             if outcome is None:
                 losses[plan.key, block] += 1
                 if losses[plan.key, block] < _TRIES:
-                    logger.warning("%s: a worker was lost: its block is searched again", plan.name)
+                    logger.warning("%s: a worker was lost, or short of memory: its block is searched again", plan.name)
                     todo.appendleft((plan, block))
                     continue
                 outcome = f"{plan.name}: workers were lost {_TRIES} times, perhaps out of memory: use fewer --workers"
@@ -115,7 +116,12 @@ def search_here(
     observer: StageObserver,
     on_tiles: Callable[[int], None],
 ) -> Iterator[Done]:
-    """Search ``units`` one after another; scenes that fail are passed over from then on."""
+    """Search ``units`` one after another; scenes that fail are passed over from then on.
+
+    Raises:
+        DataError: a part cannot be written.
+        DependencyError: memory is short.
+    """
     failed: set[str] = set()
     for plan, block in units:
         if plan.key in failed:
@@ -130,6 +136,10 @@ def search_here(
             failed.add(plan.key)
             yield Done(plan, 0, 0, str(error))
             continue
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise DependencyError(f"{plan.name}: out of memory: give a smaller --batch or --tile") from None
+            raise
         job.save(plan, block, part)
         yield Done(plan, plan.size(block), len(part.found))
 

@@ -22,7 +22,7 @@ from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Part
 from legnet_cli.engine.predict.plan import ScenePlan, plan_scene
 from legnet_cli.engine.predict.search import search_block
-from legnet_cli.engine.process import keep_freed, processors
+from legnet_cli.engine.process import is_out_of_memory, keep_freed, processors
 from legnet_cli.errors import ConfigError, DataError, DependencyError
 from legnet_cli.geo.aoi import read_aoi
 from legnet_cli.geo.inputs import local_stamp
@@ -78,8 +78,8 @@ class Worker:
             lambda path, name, stamp: plan_scene(path, name, stamp, self._config, self._detector.card, aoi)
         )
 
-    def search(self, path: str, name: str, stamp: str, block: int) -> Part | str:
-        """What a block holds, or why its scene cannot be searched."""
+    def search(self, path: str, name: str, stamp: str, block: int) -> Part | str | None:
+        """What a block holds, or why its scene cannot be searched; None where memory is short."""
         try:
             plan: ScenePlan = self._plan(path, name, stamp)
             if local_stamp(path) not in ("", stamp):
@@ -88,6 +88,10 @@ class Worker:
                 return search_block(plan, block, self._config, self._detector)
         except DataError as error:
             return str(error)
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                return None
+            raise
 
 
 _worker: Worker | None = None
@@ -107,7 +111,7 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _search(path: str, name: str, stamp: str, block: int) -> Part | str:
+def _search(path: str, name: str, stamp: str, block: int) -> Part | str | None:
     assert _worker is not None
     return _worker.search(path, name, stamp, block)
 
@@ -134,7 +138,7 @@ class Processes:
         """Processes that have been started and have not ended."""
         return len(multiprocessing.active_children())
 
-    def submit(self, plan: ScenePlan, block: int) -> Future[Part | str]:
+    def submit(self, plan: ScenePlan, block: int) -> Future[Part | str | None]:
         """Have a block searched."""
         self._pool = self._pool or self._start_pool()
         try:
@@ -143,8 +147,10 @@ class Processes:
             self._end_pool()
             return self.submit(plan, block)
 
-    def wait(self, handles: Sequence[Future[Part | str]]) -> list[tuple[Future[Part | str], Part | str | None]]:
-        """Blocks that have ended; None for those that died with their process."""
+    def wait(
+        self, handles: Sequence[Future[Part | str | None]]
+    ) -> list[tuple[Future[Part | str | None], Part | str | None]]:
+        """Blocks that have ended; None for those that died with their process, or for lack of memory."""
         ended = wait(handles, return_when=FIRST_COMPLETED).done
         lost = {future for future in ended if isinstance(future.exception(), BrokenProcessPool)}
         return [(future, None if future in lost else future.result()) for future in ended]
