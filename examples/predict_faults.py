@@ -206,7 +206,7 @@ def starve(search: Callable[..., object], flag: Path, kill: bool) -> Callable[..
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), most))
         try:
-            return search(*args, **more)
+            return search(*args, **more), np.ones(1 << 24)  # which is no longer to be had
         finally:
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
 

@@ -232,12 +232,16 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     with writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            scratch.write_bytes(content)
+            try:
+                scratch.write_bytes(content)
+            except FileNotFoundError:  # asked for only then: on a network share each question takes its time
+                path.parent.mkdir(parents=True, exist_ok=True)
+                scratch.write_bytes(content)
             os.replace(scratch, path)
-        finally:
+        except BaseException:
             scratch.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """What a search that ends early leaves, and what goes on from there."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -15,12 +17,13 @@ import pytest
 import torch
 from blobs import BlobDetector, draw
 
-from legnet_cli.engine.predict import PredictConfig, predict
+from legnet_cli.engine.predict import PredictConfig, predict, workers
 from legnet_cli.engine.predict import plan as planning
 from legnet_cli.engine.predict.job import Job, job_folder
 from legnet_cli.engine.predict.plan import plan_scene, scene_names
 from legnet_cli.engine.predict.search import search_block, search_by_crew
-from legnet_cli.errors import ConfigError, DataError
+from legnet_cli.errors import ConfigError, DataError, DependencyError
+from legnet_cli.geo.inputs import local_stamp
 
 ROOT = Path(__file__).parents[3]
 BOXES = [(60, 50, 40, 12, 0.4), (128, 100, 44, 16, -0.7), (220, 180, 30, 14, 1.2), (250, 40, 24, 10, 0.0)]
@@ -375,6 +378,60 @@ def test_lost_workers_cost_a_second_search_and_a_cursed_block_its_scene(tmp_path
     assert all(job.has(plan, block) for plan in good for block in range(plan.blocks))
     if curse:
         assert "lost 3 times" in failed[0].error
+
+
+SHORT = (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
+
+
+@pytest.mark.parametrize("error", SHORT)
+def test_a_worker_short_of_memory_counts_as_lost(scenes, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(workers, "load_detector", lambda *_, **__: BlobDetector())
+    monkeypatch.setattr(workers, "search_block", fail)
+    worker = workers.Worker(PredictConfig(tuple(scenes), Path("o.csv")), "cpu", 1)
+    what = (scenes[0], "a.tif", local_stamp(scenes[0]), 0)
+    assert worker.search(*what) is None
+    error = RuntimeError("a bug")
+    with pytest.raises(RuntimeError, match="a bug"):
+        worker.search(*what)
+
+
+@pytest.mark.parametrize("error", SHORT)
+def test_a_search_short_of_memory_ends_with_one_line_and_keeps_what_it_found(tmp_path, scenes, monkeypatch, error):
+    class Hungry(Dying):
+        def detect(self, images):
+            try:
+                return super().detect(images)
+            except Stop:
+                raise error from None
+
+    with pytest.raises(DependencyError, match=r"b\.tif: out of memory: give a smaller --batch or --tile"):
+        search(tmp_path, scenes, Hungry(14), monkeypatch)
+    assert len(list(tmp_path.glob(".out*/parts/*/*.npz"))) == 4
+    search(tmp_path, scenes, BlobDetector(), monkeypatch)
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="has no such signals")
+def test_kills_of_single_workers_change_no_byte(tmp_path, noise, monkeypatch):
+    monkeypatch.undo()
+    torch.set_num_threads(1)
+    killed = []
+
+    def kill(progress):
+        if progress.tiles_done // 32 > len(killed) < 3:
+            child = multiprocessing.active_children()[0]
+            os.kill(child.pid, signal.SIGKILL)
+            killed.append(child.pid)
+
+    config = PredictConfig((noise,), tmp_path / "one.csv", tile=64, overlap=0, score=0.05, device="cpu")
+    predict(config)
+    result = predict(replace(config, out=tmp_path / "two.csv", workers=2), kill)
+    assert (len(killed), result.failures) == (2, ())  # of 3 blocks, the last leaves none to kill for
+    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
 
 
 @pytest.mark.slow
