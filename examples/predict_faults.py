@@ -52,6 +52,7 @@ app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
 def scenes() -> Iterator[PredictConfig]:
     """What is searched, into ``out.csv`` of a folder of its own; a file of the expected bytes lies beside it."""
     os.environ["OMP_NUM_THREADS"] = "1"  # sums in the same order, whoever makes them
+    torch.set_num_threads(1)
     with rasterio.open(Path(__file__).with_name("scene.tif")) as file:
         example = file.read()
     with tempfile.TemporaryDirectory() as folder:
