@@ -16,7 +16,7 @@ from legnet_cli.data.format import CLASS_LIST, Format
 from legnet_cli.data.images import find_images, image_size
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem, strip_image_suffix
 from legnet_cli.data.sniff import FORMATS, MANY, Reader, sniff_file
-from legnet_cli.errors import DataError, counted, reason
+from legnet_cli.errors import DataError, counted, reading, reason
 from legnet_cli.untrusted import read_bytes, walk
 
 SPLIT_ORDER = ("train", "val", "trainval", "test", "")
@@ -183,7 +183,8 @@ def _load_many(read: Reader, parts: list[Part], problems: list[Problem]) -> tupl
             images += [ImageLabels(file=file, path=path, split=part.split) for path, file in files]
             continue
         try:
-            found, names = read(part.labels, part.split, problems)
+            with reading(part.labels, "check the file"):
+                found, names = read(part.labels, part.split, problems)
         except DataError as error:
             if len(parts) == 1:
                 raise

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import filelock
+
 from legnet_cli.errors import ConfigError, DataError
-from legnet_cli.files import replace_folder
-from legnet_cli.untrusted import parse_json, read_bytes
+from legnet_cli.files import replace_folder, writable, write_whole
+from legnet_cli.untrusted import parse_json, read_bytes, read_text
 
 _JOURNAL = "journal.jsonl"
 _MOST_JOURNAL = 1 << 28  # bytes: a million images
@@ -24,32 +30,38 @@ class Draft:
     """
 
     def __init__(self, target: Path, fingerprint: str, *, overwrite: bool) -> None:
-        """Take up the unfinished folder for ``target`` if its ``fingerprint`` is the same, else make a new one.
+        """Hold the unfinished folder for ``target``: the one there if its ``fingerprint`` is the same, else a new one.
 
         Raises:
             ConfigError: there is an unfinished folder made otherwise, and ``overwrite`` is false.
-            DataError: it cannot be written.
+            DataError: it cannot be written, or another process is at it.
         """
         self._target = target
         self._base = draft_place(target)
+        self._hold = _hold(self._base, target)
         self.folder = self._base / target.name
         self.done: dict[str, str | None] = {}
         self._lock = threading.Lock()
+        journal = self._base / _JOURNAL
         try:
-            if self._base.exists() and not self._resume(fingerprint):
+            if journal.exists() and not self._resume(fingerprint):
                 if not overwrite:
                     raise ConfigError(
                         f"{self._base}: holds an unfinished split of other data or with other settings: "
                         "repeat those, or add --overwrite to drop it"
                     )
-                shutil.rmtree(self._base)
+                shutil.rmtree(self.folder, ignore_errors=True)
+                journal.unlink()
             self.folder.mkdir(parents=True, exist_ok=True)
-            journal = self._base / _JOURNAL
             if not journal.exists():
                 journal.write_text(json.dumps(fingerprint) + "\n", encoding="utf-8")
             self._journal = journal.open("a", encoding="utf-8")
         except OSError as error:
+            self._hold.release()
             raise DataError(f"{target}: cannot be written ({error.strerror}): choose another place") from error
+        except BaseException:
+            self._hold.release()
+            raise
 
     def _resume(self, fingerprint: str) -> bool:
         """Read the journal; whether it belongs to ``fingerprint``."""
@@ -71,8 +83,9 @@ class Draft:
             self._journal.flush()
 
     def close(self) -> None:
-        """Leave the folder as it is, to be taken up later."""
+        """Leave what is not published as it is, to be taken up later."""
         self._journal.close()
+        self._hold.release()
 
     def publish(self) -> None:
         """Put the folder in its place, where an older one gives way.
@@ -80,8 +93,34 @@ class Draft:
         Raises:
             DataError: that cannot be done.
         """
+        self._journal.close()
         replace_folder(self.folder, self._target)
         shutil.rmtree(self._base, ignore_errors=True)
+
+
+def _hold(base: Path, target: Path) -> filelock.BaseFileLock:
+    """The lock of the folder ``base``, which is made if need be; it says who holds it.
+
+    Raises:
+        DataError: another process does.
+    """
+    with writable(target):
+        base.mkdir(parents=True, exist_ok=True)
+    lock, holder = filelock.FileLock(base / "lock"), base / "holder.json"
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        who = {"pid": "?", "host": "?", "since": "?"}
+        with suppress(OSError, ValueError, TypeError):
+            who |= parse_json(read_text(holder))
+        raise DataError(
+            f"{target}: is being written by process {who['pid']} on {who['host']} since {who['since']}: "
+            "wait for it to end, or give another --out"
+        ) from None
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    with writable(target):
+        write_whole(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}).encode())
+    return lock
 
 
 def _entry(line: str) -> tuple[str, str | None] | None:

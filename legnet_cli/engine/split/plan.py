@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from legnet_cli.geo.crs import WGS84, near
 from legnet_cli.geo.georef import read_georef
 from legnet_cli.tiles import Tile, tile_name, tile_starts
 
+MOST_TILES = 300_000  # of one image
 HELD_OUT = ("", "train", "trainval")  # the splits that --val-fraction takes from
 _COMPLETE = ("val", "test")  # splits that keep all their empty tiles, for what is measured there must count them
 _BLOCK_TILES = (4, 2)  # tiles along a block of --val-fraction; the smaller where there are few
@@ -117,6 +119,10 @@ def make_plan(
 def _plan_image(image: ImageLabels, sizes: Sequence[tuple[int, int]], truncated: str, like_mmrotate: bool) -> ImagePlan:
     if image.size is None:
         raise DataError(f"{image.file}: its size is unknown: check the file")
+    tiles = sum(math.prod(side // (size - overlap) + 1 for side in image.size) for size, overlap in set(sizes))
+    if tiles > MOST_TILES:
+        shown = f"{image.size[0]:,} × {image.size[1]:,} pixels"
+        raise DataError(f"{image.path}: its header says {shown}, {tiles:,} tiles: check the file, or cut it up before")
     objects = Objects(image, truncated, like_mmrotate=like_mmrotate)
     cuts = (
         Cut(tile, tile_name(image.stem, tile), image.split, objects.within(tile))

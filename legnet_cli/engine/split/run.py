@@ -118,6 +118,8 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
     )
     draft = Draft(config.out, _fingerprint(config, images), overwrite=config.overwrite)
     with closing(draft):
+        # another process may have finished the same folder while this one read its labels
+        check_folder(config.out, source=config.src, record=SPLIT_RECORD, overwrite=config.overwrite)
         resumed = _cut(config, dataset, plan, draft, workers, on_progress)
         plan, faults = _without_damaged(plan, draft, config.format)
         result = SplitResult(
@@ -131,8 +133,8 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
             resumed=resumed,
             seconds=time.perf_counter() - start,
         )
-    _write_notes(draft.folder, config, dataset, result, plan)
-    draft.publish()
+        _write_notes(draft.folder, config, dataset, result, plan)
+        draft.publish()
     return result
 
 

@@ -1,10 +1,12 @@
 """Splitting datasets: mmrotate's tiles, every layout, nothing lost, the same result however it is made."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -410,3 +412,58 @@ def test_a_scale_that_cannot_be_had(dota, tmp_path, options, error, words):
     with pytest.raises(error, match=words):
         run(dota, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_one_split_at_a_time_writes_a_folder(tmp_path, dota):
+    """The second says who holds it, the first is not disturbed, and what it leaves is gone at its end."""
+    config = SplitConfig(dota, tmp_path / "out", tile=64, overlap=0)
+    seen = []
+
+    def second(progress):
+        if not seen:
+            seen.append(progress)
+            with pytest.raises(DataError, match=rf"out: is being written by process {os.getpid()} on .+: wait for"):
+                split(config)
+
+    split(config, second)
+    assert seen
+    assert (config.out / "split.json").exists()
+    assert not [*tmp_path.glob(".legnet-*")]
+
+
+def test_a_folder_made_meanwhile_stays(tmp_path, dota, monkeypatch):
+    config = SplitConfig(dota, tmp_path / "out", tile=64, overlap=0)
+
+    def load(*args, **kwargs):
+        monkeypatch.setattr(place, real)
+        split(config)
+        return real(*args, **kwargs)
+
+    place, real = "legnet_cli.engine.split.run.load_dataset", load_dataset
+    monkeypatch.setattr(place, load)
+    with pytest.raises(ConfigError, match="exists already"):
+        split(config)
+    assert (config.out / "split.json").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 1000, b"\xff" * 10, b"[" * 100_000, b'{"a": 1}\n', b'"other"\n'])
+def test_a_journal_of_any_content(tmp_path, dota, content):
+    config = SplitConfig(dota, tmp_path / "out", tile=64, overlap=0)
+    place = draft_place(config.out)
+    place.mkdir()
+    (place / "journal.jsonl").write_bytes(content)
+    with pytest.raises(ConfigError, match="holds an unfinished split of other data"):
+        split(config)
+    split(replace(config, overwrite=True))
+    assert (config.out / "split.json").exists()
+
+
+@pytest.mark.parametrize("size", [((1 << 31) - 1, 1), ((1 << 31) - 1, (1 << 31) - 1)])
+def test_a_header_of_an_image_that_cannot_be(tmp_path, size):
+    """Told before any tile is planned."""
+    (tmp_path / "in").mkdir()
+    png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", *size) + b"\x08\0\0\0\0"
+    (tmp_path / "in" / "a.png").write_bytes(png + bytes(64))
+    (tmp_path / "in" / "a.txt").write_text("1 1 9 1 9 9 1 9 ship 0\n")
+    with pytest.raises(DataError, match=r"a\.png: its header says 2,147,483,647 × [0-9,]+ pixels"):
+        split(SplitConfig(tmp_path / "in", tmp_path / "out", tile=64, overlap=0))
