@@ -84,7 +84,7 @@ def _show(result: DiffResult) -> None:
 def _shift(name: str, shift: dict[str, Any]) -> str:
     """A registration in words."""
     if not shift["pairs"]:
-        return f"{name}: no shift taken off"
+        return f"{name}: no shift corrected"
     if "east_m" in shift:
-        return f"{name}: shift of {shift['east_m']:+.2f} m east, {shift['north_m']:+.2f} m north taken off"
-    return f"{name}: shift of {shift['x_px']:+.2f} columns, {shift['y_px']:+.2f} rows taken off"
+        return f"{name}: shift of {shift['east_m']:+.2f} m east, {shift['north_m']:+.2f} m north corrected"
+    return f"{name}: shift of {shift['x_px']:+.2f} columns, {shift['y_px']:+.2f} rows corrected"

@@ -63,25 +63,31 @@ class DiffConfig(Settings):
         parse=read_ground,
         commas=False,
     )
-    no_register: bool = option(False, "Take the layers as they lie: do not estimate a shift between them.")
+    no_register: bool = option(False, "Do not estimate and correct a shift between the dates.")
     max_shift: float = option(10.0, "Largest shift between two dates (m, or pixels).", least=0)
     max_move: float | None = option(
-        None, "Farthest that an object moves (m, or pixels).", unset="its own length", least=0
+        None, "Largest distance that an object moves (m, or pixels).", unset="its own length", least=0
     )
     min_iou: float = option(0.0, "Minimum IoU of an object's boxes on two dates.", least=0, most=1)
     length_ratio: float = option(0.5, "Minimum ratio of an object's lengths on two dates.", least=0, most=1)
     moved: float | None = option(
-        None, "Way from which on an object has moved (m, or pixels).", unset="half its width, or above noise", least=0
+        None,
+        "Distance from which an object counts as moved (m, or pixels).",
+        unset="half its width, or above noise",
+        least=0,
     )
     turned: float | None = option(
-        None, "Angle from which on it has turned (degrees).", unset="15, or above noise", least=0, most=90
+        None, "Angle from which it counts as turned (degrees).", unset="15, or above noise", least=0, most=90
     )
     resized: float | None = option(
-        None, "Relative change of length or width from which on it is resized.", unset="0.25, or above noise", least=0
+        None,
+        "Relative change of length or width from which it counts as resized.",
+        unset="0.25, or above noise",
+        least=0,
     )
     min_probability: float = option(0.0, "Leave out changes of a lower probability.", least=0, most=1)
     recall: float | None = option(
-        None, "Share of the objects there that the model finds, for probabilities.", unset="estimated", least=0, most=1
+        None, "Recall of the model, for the probabilities.", unset="estimated", least=0, most=1
     )
     crs: str = option("source", "Reference system of the layer: source or EPSG:n. GeoJSON is always WGS 84.")
     style: bool = option(False, "Write a QGIS style beside --out; a .gpkg holds one anyway.")

@@ -120,16 +120,16 @@ def _noise_note(noise: Noise) -> list[str]:
     if noise == Noise():
         return []
     return [
-        f"Boxes of one object differ by {noise.place:.2f} of their width in place, {noise.angle:.1f}° in angle and "
-        f"{noise.length:.0%} in length for no reason (standard deviations): what is called a change exceeds that."
+        f"Noise (standard deviations) of matched boxes: {noise.place:.2f} of the width in place, {noise.angle:.1f}° in "
+        f"angle, {noise.length:.0%} in length. Only larger differences count as changes."
     ]
 
 
 def _shift_note(name: str, shift: Mapping[str, Any]) -> str:
     """A registration in words."""
     if not shift["pairs"]:
-        return f"{name}: no shift taken off: not asked for, or too few objects agree on one."
+        return f"{name}: no shift corrected: not asked for, or too few objects agree on one."
     x, y = (value for key, value in shift.items() if key.startswith(("east", "north", "x_", "y_")))
     where = f"{x:+.2f} m east, {y:+.2f} m north" if "east_m" in shift else f"{x:+.2f} columns, {y:+.2f} rows"
     spread = shift.get("spread_m", shift.get("spread_px"))
-    return f"{name}: shift of {where}, taken off; {shift['pairs']:,} objects agree on it within {spread:.2g}."
+    return f"{name}: shift of {where}, corrected; {shift['pairs']:,} objects agree within {spread:.2g}."

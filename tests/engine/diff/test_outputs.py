@@ -68,7 +68,7 @@ def test_every_format_has_the_same_rows_and_bytes(dates, compare, tmp_path, suff
 def test_the_report_tells_of_both_dates(dates, compare, tmp_path):
     compare(*dates, report=tmp_path / "r.html", names=("2021", "<2022>"))
     page = (tmp_path / "r.html").read_text()
-    for words in ("Changes from 2021 to &lt;2022&gt;", "map of the changes", "old.gpkg", "agree on it"):
+    for words in ("Changes from 2021 to &lt;2022&gt;", "map of the changes", "old.gpkg", "agree within"):
         assert words in page
     assert "<2022>" not in page.replace("&lt;2022&gt;", "")
 
