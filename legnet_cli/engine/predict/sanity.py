@@ -43,11 +43,11 @@ def impossible(results: Sequence[SceneResult], card: ModelCard, told: frozenset[
     kinds = list(filter(None, (_too_long(results, card.classes, told), _unmeasured(results), _tiny(results))))
     if not kinds:
         return None
-    made_for = f"{card.name}, trained on {card.trained_on or card.recipe}, does not say for which pixels it was made"
+    made_for = f"{card.name}, trained on {card.trained_on or card.recipe}, does not say its ground sampling distance"
     if card.gsd is not None:
         span = " to ".join(f"{side:.3g}" for side in dict.fromkeys(card.gsd))
-        made_for = f"{card.name} was made for pixels of {span} m"
-    return f"{'; '.join(kinds)}: check the scene's resolution and georeference ({made_for})"
+        made_for = f"{card.name} was made for a ground sampling distance of {span} m"
+    return f"{'; '.join(kinds)}: check the scene's resolution and georeference; {made_for}"
 
 
 def _too_long(results: Sequence[SceneResult], classes: Sequence[str], told: frozenset[str]) -> str | None:

@@ -41,7 +41,7 @@ def scene(pixel, lengths, labels, size=(400, 400), name="a.tif", epsg=32631, ori
 def test_objects_that_cannot_be(made, words):
     sentence = impossible([made, scene(0.5, [30], [1], name="b.tif")], CARD, frozenset())
     assert sentence.startswith(words) or words in sentence
-    assert sentence.endswith("(nano was made for pixels of 0.1 to 0.8 m)")
+    assert sentence.endswith("; nano was made for a ground sampling distance of 0.1 to 0.8 m")
     assert "\n" not in sentence
 
 
@@ -73,4 +73,4 @@ def test_a_card_without_a_ground_sampling_distance():
     sentence = impossible(
         [scene(300, [15.7], [0])], ModelCard("m", "r", CARD.classes, trained_on="harbours"), frozenset()
     )
-    assert sentence.endswith("(m, trained on harbours, does not say for which pixels it was made)")
+    assert sentence.endswith("; m, trained on harbours, does not say its ground sampling distance")
