@@ -60,7 +60,7 @@ INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_
     VALUES ('layer_styles', 'attributes', 'layer_styles', '', :date);
 INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
     styleSLD, useAsDefault, description, owner, update_time)
-    VALUES ('', '', :layer, 'geom', 'classes', :text, '', 1, 'objects by class', '', :date);
+    VALUES ('', '', :layer, 'geom', 'outlines', :text, '', 1, 'outlines in the colours of a column', '', :date);
 """
 
 

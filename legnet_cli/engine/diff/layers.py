@@ -17,6 +17,7 @@ from legnet_cli.data.tables import read_csv, read_task1
 from legnet_cli.engine.diff.config import DiffConfig
 from legnet_cli.engine.predict import read_record
 from legnet_cli.errors import ConfigError, DataError, GeoError, counted
+from legnet_cli.files import store_url
 from legnet_cli.geo.crs import CRS
 from legnet_cli.geo.local import LocalPlane
 from legnet_cli.geo.objects import ObjectTable, read_objects
@@ -151,6 +152,8 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _read(path: Path, name: str, config: DiffConfig) -> SourceLayer:
+    if (url := store_url(path)) is not None:
+        raise DataError(f"{url}: layers are read from this machine's disks: copy it there")
     if not path.exists():
         raise DataError(f"{path}: no such file: check the name")
     try:

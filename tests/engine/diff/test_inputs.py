@@ -77,6 +77,7 @@ def test_settings_that_do_not_fit(dates, settings, words):
     ("name", "settings", "error", "words"),
     [
         ("nowhere.gpkg", {}, DataError, "no such file"),
+        ("s3://bucket/a.gpkg", {}, DataError, "copy it there"),
         ("text.gpkg", {}, DataError, "cannot be read"),
         ("text.doc", {}, ConfigError, "not a layer of objects"),
         ("old.gpkg", {"out": "old.gpkg", "overwrite": True}, ConfigError, "is an input of this run"),
@@ -92,7 +93,7 @@ def test_what_cannot_be_used_is_said(write_date, compare, tmp_path, name, settin
     for text in ("text.gpkg", "text.doc"):
         (tmp_path / text).write_text("nothing")
     with pytest.raises(error, match=words):
-        compare(first, str(tmp_path / name), **settings)
+        compare(first, name if "://" in name else str(tmp_path / name), **settings)
 
 
 @pytest.mark.parametrize(("text", "ground"), [("a.gpkg", Ground(Path("a.gpkg"))), ("2:a b", Ground(Path("a b"), 2))])
