@@ -21,9 +21,10 @@ from legnet_cli.engine.diff.config import DiffConfig
 from legnet_cli.engine.diff.features import ChangeFeatures, TrackFeatures
 from legnet_cli.engine.diff.ground import check_overlap, check_sizes, seen_grounds
 from legnet_cli.engine.diff.kinds import CHANGES
-from legnet_cli.engine.diff.layers import class_names, in_plane, plane_of, read_layers
+from legnet_cli.engine.diff.layers import in_plane, plane_of
 from legnet_cli.engine.diff.report import write_change_report, write_track_report
 from legnet_cli.engine.diff.search import searched_layers
+from legnet_cli.engine.diff.source import class_names, read_layers
 from legnet_cli.engine.diff.tracks import by_class, find_tracks
 from legnet_cli.engine.diff.write import check_outputs, describe, output_crs, shift_values, write_objects
 from legnet_cli.engine.predict import SearchProgress
