@@ -149,7 +149,7 @@ def test_validation_counts_ignored_objects(tmp_path, monkeypatch):
     data = write_tiles(tmp_path / "blobs", (("val", 3),))
     labels = next(path for path in sorted((data / "val").rglob("*.txt")) if " bright 0" in path.read_text())
     labels.write_text(labels.read_text().replace(" bright 0", " bright 1", 1))
-    validation = Validation(Source(data, "val"), CLASSES, SearchPlan(128, 48, None, "auto", 2, 1, 0))
+    validation = Validation(Source(data, "val"), CLASSES, SearchPlan(128, 48, None, None, "auto", 2, 1, 0))
     score = validation.score([validation.find({}, BlobDetector().card, torch.device("cpu"))])
     assert (score.ignored, score.ignored_in) == (1, {"bright": 1})
 
