@@ -92,3 +92,18 @@ def test_errors_are_one_line_with_their_code(tmp_path, dota, monkeypatch, args, 
     assert words in result.stderr
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_chosen_classes(tmp_path, dota):
+    flags = ("--classes", "ship", "--rename", "small ship=ship", "--ignore-others")
+    assert run(dota, tmp_path / "out", "--to", "dota", "-q", *flags).exit_code == 0
+    assert (tmp_path / "out/classes.txt").read_text() == "ship\nignored\n"
+    lines = (tmp_path / "out/train/labelTxt/a.txt").read_text().splitlines()
+    assert [line.split()[8:] for line in lines] == [["ignored", "0"], ["ship", "1"]]
+    for more, words in (
+        (("--ignore-others",), "name them with --classes"),
+        (("--classes", "plnae"), "did you mean 'plane'?"),
+    ):
+        result = run(dota, tmp_path / "other", "--to", "dota", *more)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert words in result.stderr
