@@ -124,6 +124,9 @@ def _read_ahead(
     read: Callable[[Tile], tuple[Image, Mask]], tiles: Sequence[Tile], ahead: int
 ) -> Iterator[tuple[Image, Mask]]:
     """Tiles in order, decoded by threads up to ``ahead`` of the caller."""
+    if len(tiles) == 1:  # nothing is ahead, and to start a thread takes longer than a small scene
+        yield read(tiles[0])
+        return
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="legnet-read")
     jobs: deque[Future[tuple[Image, Mask]]] = deque()
     try:
