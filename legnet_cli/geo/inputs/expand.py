@@ -7,11 +7,13 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from legnet_cli.errors import DataError
 from legnet_cli.geo import stores
 from legnet_cli.geo.inputs.lists import read_list
 from legnet_cli.geo.inputs.names import gdal_path, is_local, url_of
+from legnet_cli.untrusted import walk
 
 # what a folder or an open-ended glob is searched for; any file GDAL reads may be named by itself
 RASTER_SUFFIXES = (
@@ -63,12 +65,29 @@ def _expand(arg: str, asset: str) -> Iterator[tuple[str, str]]:
         advice = f"{arg}: no raster in this folder: name files, or a glob such as '{arg}/**/*.tif'"
         yield from ((path, "") for path in _some(filter(os.path.isfile, _rasters(inside)), advice))
     elif glob.has_magic(name):
-        matches = sorted(path for path in glob.glob(name, recursive=True) if os.path.isfile(path))
+        matches = sorted(path for path in _glob(name) if os.path.isfile(path))
         chosen = matches if _spells_suffix(name) else _rasters(matches)
         for path in _some(chosen, f"{arg}: no raster matches: check the pattern"):
             yield from _file(path, asset)
     else:
-        raise DataError(f"{arg}: no such file: check the path")
+        fault = "not a regular file: name a file" if os.path.lexists(name) else "no such file: check the path"
+        raise DataError(f"{arg}: {fault}")
+
+
+def _glob(pattern: str) -> Iterator[str]:
+    """Paths that fit; ``**`` does not follow links in circles, as ``glob`` itself would."""
+    if "**" not in pattern.split(os.sep):
+        yield from glob.iglob(pattern)
+        return
+    parts = pattern.split(os.sep)
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    base = os.sep.join(parts[:fixed]) or (os.sep if pattern.startswith(os.sep) else "")
+    for place, folders, files in walk(Path(base or ".")):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        below = place.relative_to(base or ".").parts
+        for file in files:
+            if _matches([*below, file], parts[fixed:]):
+                yield os.path.join(base, *below, file)
 
 
 def _file(name: str, asset: str) -> Iterator[tuple[str, str]]:
