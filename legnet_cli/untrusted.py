@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ MOST_JSON = 1 << 30  # bytes; a COCO file holds a whole data set
 MOST_LABELS = 1 << 25  # bytes of the labels of one image
 MOST_SETTINGS = 1 << 18  # bytes of a file of settings or names
 _MOST_NODES = 1 << 20  # values that YAML's aliases may stand for
+_MOST_BRACKETS = 100
 _MOST_VISITS = 100  # ways, through links, to one folder
 
 
@@ -81,6 +83,8 @@ def parse_yaml(text: str, loader: type[yaml.BaseLoader | yaml.SafeLoader] = yaml
         yaml.YAMLError: it is not YAML.
         ValueError: it holds a value that cannot be, such as the date 2024-13-45, or stands for too many values.
     """
+    if _bracket_depth(text) > _MOST_BRACKETS:  # each costs PyYAML as much time as all around it
+        raise ValueError("nested too deeply")
     made = loader(text)
     try:
         node = made.get_single_node()
@@ -93,6 +97,15 @@ def parse_yaml(text: str, loader: type[yaml.BaseLoader | yaml.SafeLoader] = yaml
         raise ValueError(reason(error)) from None
     finally:
         made.dispose()
+
+
+def _bracket_depth(text: str) -> int:
+    """Most brackets that are open at a time, those in quotes counted too."""
+    depth = most = 0
+    for letter in re.findall(r"[\[\]{}]", text):
+        depth += 1 if letter in "[{" else -1
+        most = max(most, depth)
+    return most
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from legnet_cli.errors import DataError
+from legnet_cli.untrusted import open_file
 
 PROVENANCE = "urn:legnet:provenance"  # kind of metadata
 
@@ -97,6 +98,8 @@ def refuse_recursion(path: Path) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    with open_file(path):  # of a FIFO SQLite would wait for ever
+        pass
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
 
 
@@ -107,7 +110,7 @@ def read_provenance(path: Path) -> str | None:
         refuse_recursion(path)
         with closing(_connect(path)) as file:
             found = file.execute(query, (PROVENANCE,)).fetchone()
-    except sqlite3.Error:
+    except (sqlite3.Error, FileNotFoundError):
         return None
     return None if found is None else str(found[0])
 

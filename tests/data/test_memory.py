@@ -90,6 +90,13 @@ def test_aliases_that_multiply(tmp_path, bomb):
     assert "its aliases stand for over" in yaml_fault(path)[0].message
 
 
+@pytest.mark.parametrize("text", ["[" * 2000, "{a: " * 2000, "- " * 5000, "names: " + "[" * 3000 + "]" * 3000])
+def test_values_nested_in_each_other(tmp_path, text):
+    (tmp_path / "data.yaml").write_text(text)
+    with pytest.raises(DataError, match="is not YAML"):
+        yaml_names(tmp_path / "data.yaml")
+
+
 def test_links_that_lead_back(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.txt").touch()

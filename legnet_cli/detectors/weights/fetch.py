@@ -116,9 +116,9 @@ def fetch(source: str | Path, progress: DownloadProgress | None = None) -> Path:
 
 def _local(path: Path) -> Path:
     """A weight file, be it the best one of a training run's folder."""
-    if path.is_file():
+    if os.path.isfile(path):  # False for a name that is too long, too
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         if (best := path / BEST).is_file():
             return best
         raise CheckpointError(f"{path}: folder without {BEST}: name a weight file or the folder of a training run")

@@ -298,6 +298,12 @@ def test_a_folder_where_a_file_should_be(server: Server, suffix: str) -> None:
         fetch("test-model")
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "\udcff" * 300, "a\0b", "\n"])
+def test_names_that_no_file_has(name: str) -> None:
+    with pytest.raises(CheckpointError, match="no such file, and no weights of that name"):
+        fetch(name)
+
+
 def test_a_damaged_tag_starts_anew(server: Server) -> None:
     interrupted(server)
     (tag,) = cache_dir().glob("*.etag")
