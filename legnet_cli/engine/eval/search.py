@@ -54,11 +54,13 @@ class FrameGrid(NamedTuple):
     Attributes:
         height, width: of the grid.
         scale: grid pixel × scale = pixel of the frame, along columns and rows.
+        file: width and height of the frame's whole file on this grid, where part of that is padding.
     """
 
     height: int
     width: int
     scale: tuple[float, float] = (1.0, 1.0)
+    file: Size | None = None
 
 
 class _ImageStack:
@@ -71,7 +73,7 @@ class _ImageStack:
         self._gap = shape.height * _GAP if len(frames) > 1 else 0
         self._pitch = shape.height + self._gap
         self.height, self.width = self._pitch * len(frames), shape.width
-        self._size = shape.width, shape.height
+        self._size = shape.file or (shape.width, shape.height)
         grid = tile_grid(shape.height, shape.width, plan.tile, plan.overlap)
         self.tiles = [
             Tile(index * self._pitch + tile.row, tile.col, tile.height, tile.width)
@@ -141,7 +143,10 @@ def plan_grids(truth: EvalSet, plan: SearchPlan) -> list[FrameGrid]:
             own = truth.gsd[frame.image] / frame.tile.zoom
             if plan.gsd is not None and np.isfinite(own).all():
                 size = grid_size(size, (own[0], own[1]), plan.gsd, scene.path)
-            grids.append(FrameGrid(size[1], size[0], (scene.width / size[0], scene.height / size[1])))
+            scale = scene.width / size[0], scene.height / size[1]
+            height, width = frame.shown(scene.height, scene.width)
+            shown = min(size[0], round(width / scale[0])), min(size[1], round(height / scale[1]))
+            grids.append(FrameGrid(shown[1], shown[0], scale, None if shown == size else size))
     if not grids:
         raise DataError(f"{truth.source}: has no images to search: give their folder, or --predictions")
     return grids
@@ -186,7 +191,7 @@ def _groups(grids: Sequence[FrameGrid], plan: SearchPlan) -> list[list[int]]:
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, grid in enumerate(grids):
         shape = grid.height, grid.width
-        key = shape if max(shape) <= plan.tile else (*shape, index)
+        key = (*shape, *(grid.file or ())) if max(shape) <= plan.tile else (*shape, -1, index)
         groups.setdefault(key, []).append(index)
     return list(groups.values())
 

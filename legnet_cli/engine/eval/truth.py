@@ -22,9 +22,9 @@ from legnet_cli.data.classes import ALL, ClassChoice
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.detect import find_parts
 from legnet_cli.data.gsd import image_gsd
-from legnet_cli.data.labels import IGNORED, Dataset, ImageLabels, Problem, labels_of, strip_image_suffix
+from legnet_cli.data.labels import IGNORED, Dataset, ImageLabels, Problem, Size, labels_of, strip_image_suffix
 from legnet_cli.data.sniff import VECTOR_SUFFIXES
-from legnet_cli.data.tile_notes import CUT, difficulty_in_source
+from legnet_cli.data.tile_notes import CUT, difficulty_in_source, sizes_in_source
 from legnet_cli.data.vector_labels import class_names
 from legnet_cli.engine.eval.matching import Truths, iou_pairs
 from legnet_cli.errors import ConfigError, DataError
@@ -37,11 +37,18 @@ SAME = 0.6  # IoU over which two objects of different tiles are one
 
 
 class Frame(NamedTuple):
-    """An image file, whole or a tile of image number ``image``."""
+    """An image file, whole or a tile of image number ``image``; ``source`` is that one's size if the tile is padded."""
 
     labels: ImageLabels
     image: int
     tile: TileName
+    source: Size | None = None
+
+    def shown(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of what a file of some size shows of the image, without padding."""
+        if self.source is None:
+            return height, width
+        return min(height, self.source[1] - int(self.tile.row)), min(width, self.source[0] - int(self.tile.col))
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,8 @@ def _assemble(dataset: Dataset, source: Source) -> EvalSet:
     names = sorted({tile.image for tile in tiles})
     index = {name: i for i, name in enumerate(names)}
     order = sorted(range(len(tiles)), key=lambda i: (tiles[i].image, tiles[i].row, tiles[i].col))
-    frames = tuple(Frame(dataset.images[i], index[tiles[i].image], tiles[i]) for i in order)
+    sizes = sizes_in_source(dataset.images, [tile.image for tile in tiles])
+    frames = tuple(Frame(dataset.images[i], index[tiles[i].image], tiles[i], sizes[i]) for i in order)
     gsd = np.full((len(names), 2), np.nan)
     for frame in frames:
         if not np.isfinite(gsd[frame.image]).all():

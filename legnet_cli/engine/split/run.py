@@ -22,8 +22,8 @@ from legnet_cli.data import dota
 from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.gsd import dataset_gsd, resampled
-from legnet_cli.data.labels import Dataset, ImageLabels, Problem
-from legnet_cli.data.tile_notes import DIFFICULTY, SPLIT_RECORD
+from legnet_cli.data.labels import Dataset, ImageLabels, Problem, Size
+from legnet_cli.data.tile_notes import DIFFICULTY, SIZES, SPLIT_RECORD
 from legnet_cli.engine.process import processors
 from legnet_cli.engine.split.config import SplitConfig
 from legnet_cli.engine.split.draft import Draft
@@ -140,14 +140,14 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
 
 def _write_notes(folder: Path, config: SplitConfig, dataset: Dataset, result: SplitResult, plan: SplitPlan) -> None:
     """Write the list of classes, and a record of settings, counts and what the labels cannot hold."""
-    noted = _difficulty_in_source(folder, plan)
     gsd = (config.gsd, config.gsd) if config.gsd else dataset_gsd(config.src, [part.image for part in plan.images])
     record = {
         "legnet": __version__,
         "settings": _settings(config),
         "gsd": gsd,
         **result.to_dict(),
-        DIFFICULTY: noted,
+        DIFFICULTY: _difficulty_in_source(folder, plan),
+        SIZES: _padded_sizes(plan),
     }
     with writable(config.out):
         for file, text in dota.FORMAT.side_files(dataset).items():
@@ -162,6 +162,16 @@ def _difficulty_in_source(folder: Path, plan: SplitPlan) -> dict[str, int]:
         for part in plan.images
         for cut in part.cuts
         for i in np.flatnonzero(cut.found.in_source != cut.found.difficult).tolist()
+    }
+
+
+def _padded_sizes(plan: SplitPlan) -> dict[str, Size]:
+    """Width and height of images that tiles reach out of, by split and name."""
+    return {
+        f"{cut.split}/{part.image.stem}": part.size
+        for part in plan.images
+        for cut in part.cuts
+        if cut.tile.col + cut.tile.width > part.size[0] or cut.tile.row + cut.tile.height > part.size[1]
     }
 
 

@@ -5,9 +5,11 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from eval_set import config, write_dota
 
 from legnet_cli.boxes import Detections
-from legnet_cli.engine.eval import SearchPlan, Source, load_truth, plan_grids, search_images
+from legnet_cli.engine.eval import SearchPlan, Source, evaluate, load_truth, plan_grids, search_images
+from legnet_cli.engine.split import SplitConfig, split
 from legnet_cli.errors import DataError
 
 SIDE = 64
@@ -98,3 +100,17 @@ def test_images_are_searched_at_the_scale_asked_for(tmp_path, gsd, sizes):
     assert [(grid.width, grid.height) for grid in grids] == sizes
     found = search_images(truth, grids, BlockDetector(), how, None, lambda tiles: None)
     np.testing.assert_allclose([part.boxes[0] for part in found.images], [[28, 24, 40, 16, 0]] * 2, atol=2.1)
+
+
+def test_padding_of_tiles_is_not_searched(tmp_path, detector):
+    """Tiles of images smaller than a tile give what the images give."""
+    data = write_dota(tmp_path / "dota")
+    split(SplitConfig(data, tmp_path / "tiles", tile=300, overlap=100))
+    grids = [plan_grids(load_truth(Source(root)), plan()) for root in (data, tmp_path / "tiles")]
+    assert [(grid.height, grid.width) for grid in grids[0]] == [(grid.height, grid.width) for grid in grids[1]]
+    assert [grid.file for grid in grids[1]] == [(300, 300)] * 2
+    results = [
+        evaluate(config(root, tmp_path / f"{root.name}-run", weights="w")) for root in (data, tmp_path / "tiles")
+    ]
+    assert results[0].metrics["ap"] == results[1].metrics["ap"]
+    assert results[0].metrics["counts"] == results[1].metrics["counts"]
