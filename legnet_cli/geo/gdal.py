@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 import rasterio.errors
 from rasterio import Affine
@@ -25,6 +26,10 @@ from legnet_cli.geo.network import gdal_options
 
 # what reading pixels can raise; headers can raise anything
 READ_ERRORS = (rasterio.errors.RasterioError, CPLE_BaseError, OSError)
+
+
+_LARGE_BLOCK = 1 << 28  # bytes
+_MOST_PACKED = 2000  # times that compression makes pixels smaller; deflate reaches 1032
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,7 @@ def header_of(ds: DatasetReader) -> RasterHeader:
         DataError: it is damaged.
     """
     with reading(ds.name, "the header is damaged, replace the file", "has a header that cannot be read"):
+        _check_blocks(ds)
         colours = tuple(ds.colorinterp)
         gcps, gcp_crs = ds.gcps
         return RasterHeader(
@@ -148,6 +154,19 @@ def header_of(ds: DatasetReader) -> RasterHeader:
             rpcs=ds.rpcs,
             subdatasets=tuple(ds.subdatasets),
             orientation=_orientation(ds),
+        )
+
+
+def _check_blocks(ds: DatasetReader) -> None:
+    """Refuse a small file with blocks that no compression makes of it: each is decoded as a whole."""
+    if ds.count == 0 or not Path(ds.name).is_file():
+        return
+    height, width = ds.block_shapes[0]
+    together = ds.count if ds.interleaving is not None and ds.interleaving.name == "pixel" else 1
+    block = height * width * together * np.dtype(ds.dtypes[0].replace("complex_int16", "int32")).itemsize
+    if block > max(_LARGE_BLOCK, _MOST_PACKED * Path(ds.name).stat().st_size):
+        raise DataError(
+            f"{ds.name}: its header says blocks of {height:,} × {width:,} pixels, of which it has few: replace it"
         )
 
 

@@ -54,3 +54,16 @@ def test_errors_of_our_own_show_as_such(write_scene, monkeypatch):
     monkeypatch.setattr("legnet_cli.geo.raster.Bands.choose", broken)
     with pytest.raises(TypeError, match="a bug"):
         Scene.open(path)
+
+
+@pytest.mark.parametrize(("width", "height", "tile"), [((1 << 31) - 1, 1, None), (1 << 20, 1 << 20, 1 << 20)])
+@pytest.mark.parametrize("compression", [1, 8])
+def test_blocks_that_no_file_of_that_size_has(tmp_path, width, height, tile, compression):
+    """Their decoding would take all memory."""
+    place = {322: tile, 323: tile, 324: 0, 325: 0} if tile else {273: 8, 278: height, 279: 100}
+    tags = {256: width, 257: height, 258: 8, 259: compression, 262: 1, 277: 1, **place}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(200))
+    for read in (lambda: Scene.open(str(tmp_path / "a.tif")), lambda: read_georef(tmp_path / "a.tif")):
+        with pytest.raises(DataError, match=r"a\.tif: (its header says blocks of|not a raster GDAL can read)"):
+            read()
