@@ -92,6 +92,13 @@ def _show(result: EvalResult) -> None:
     )
     title = f"mAP50 {_text(summary['mAP50'])}, mAP50:95 {_text(summary['mAP50:95'])} (VOC07)"
     _table(title, ("class", "objects", "ignored", "AP50", "AP75", "threshold", "precision", "recall"), rows)
+    if found := metrics.get("calibration"):
+        keys = ("threshold", "precision", "recall")
+        rows = [[name, *(_text(one[key]) for key in keys), one["method"]] for name, one in found.items()]
+        _table("calibration", ("class", *keys, "map to probability"), rows)
+    if mapped := metrics["reliability"]["probability"]:
+        raw = metrics["reliability"]["score"]["ece"]
+        typer.echo(f"expected calibration error: scores {raw:.3f}, probabilities {mapped['ece']:.3f}", err=True)
     if result.robustness is not None:
         kinds = {kind: [*values, result.robustness.drops[kind]] for kind, values in result.robustness.map50.items()}
         drops = [[kind, *map(_text, values)] for kind, values in kinds.items()]

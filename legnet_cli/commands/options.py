@@ -26,6 +26,7 @@ REGISTRY: dict[str, str] = {
     "--bands": "split predict diff eval",
     "--baseline": "benchmark",
     "--batch": "train predict diff eval benchmark",
+    "--calibrate": "eval",
     "--class-field": "split diff eval convert",
     "--classes": "split train predict diff eval convert",
     "--cluster": "predict",
@@ -59,12 +60,14 @@ REGISTRY: dict[str, str] = {
     "--max-detections": "predict export",
     "--max-move": "diff",
     "--max-shift": "diff",
+    "--max-false-alarms": "eval",
     "--max-tiles": "export",
     "--min-iou": "diff",
     "--min-probability": "diff",
     "--moved": "diff",
     "--names": "diff",
     "--no-register": "diff",
+    "--min-precision": "eval",
     "--nodes": "train",
     "--out": "split train predict diff eval export convert",
     "--overlap": "split predict diff eval",
@@ -111,6 +114,7 @@ REGISTRY: dict[str, str] = {
     "--verify": "export",
     "--weights": "train predict diff eval benchmark",
     "--workers": "split train predict diff eval",
+    "--write-back": "eval",
 }
 
 # earlier spellings, refused with the new one

@@ -125,6 +125,7 @@ def _as_dict(result: PredictResult) -> dict[str, object]:
         "previews": [str(path) for path in result.previews],
         "model": result.model,
         "objects": result.counts,
+        **({"true_objects": {name: asdict(one) for name, one in found.items()}} if (found := result.estimates) else {}),
         "km2": result.km2,
         "seconds": round(result.seconds, 3),
         "scenes": scenes,
@@ -139,10 +140,16 @@ def _show(result: PredictResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("class", "objects")
-    table.columns[1].justify = "right"
+    estimates = result.estimates
+    table = Table("class", "objects", *(("true ones", "missed") if estimates else ()))
+    for column in table.columns[1:]:
+        column.justify = "right"
     for name, count in result.counts.items():
-        table.add_row(name, f"{count:,}")
+        known = estimates.get(name)
+        more = ("–", "–") if known is None else (f"{known.low:,.0f} to {known.high:,.0f}", f"about {known.missed:,.0f}")
+        table.add_row(name, f"{count:,}", *(more if estimates else ()))
+    if estimates:
+        table.caption = "true ones: 90 % interval; both as on the labelled data of the calibration"
     console = Console(stderr=True)
     console.print(f"{result.model}: {sum(result.counts.values()):,} objects", highlight=False, soft_wrap=True)
     console.print(table)

@@ -87,7 +87,7 @@ def load_detector(
     precision: str = "auto",
     engine: str = "auto",
     compile: bool = False,
-    score_threshold: float = 0.05,
+    score_threshold: float | None = 0.05,
     max_detections: int = 2000,
     progress: DownloadProgress | None = None,
 ) -> Detector:
@@ -102,7 +102,7 @@ def load_detector(
         engine: torch, onnxruntime or openvino (see ``engines``); ``auto`` is PyTorch for weights, and for an exported
             file the runtime of its format.
         compile: compile the network, which takes minutes at first: for GPUs and many images.
-        score_threshold: lowest score kept, 0 to 1.
+        score_threshold: lowest score kept, 0 to 1; None for the least threshold of the card.
         max_detections: most boxes per image.
         progress: told the bytes so far and in all during a download.
 
@@ -123,6 +123,7 @@ def load_detector(
     if compile:
         prepare_compiling()
     checkpoint = load_checkpoint(weights, classes, progress)
+    score_threshold = _least(checkpoint.card, score_threshold)
     _check_recipe(weights, checkpoint.card, recipe)
     try:
         if needs_export(engine):
@@ -156,6 +157,10 @@ def load_checkpoint(
     return checkpoint
 
 
+def _least(card: ModelCard, asked: float | None) -> float:
+    return float(card.thresholds("auto").min()) if asked is None else asked
+
+
 def _check_recipe(weights: str | Path, card: ModelCard, recipe: str | None) -> None:
     if recipe is None:
         return
@@ -169,7 +174,7 @@ def _open_file(
     place: torch.device,
     recipe: str | None,
     classes: Sequence[str] | None,
-    score_threshold: float,
+    score_threshold: float | None,
     max_detections: int,
     asked: str,
     engine: str,
@@ -180,12 +185,13 @@ def _open_file(
     if classes and len(classes) != len(model.card.classes):
         known = len(model.card.classes)
         raise CheckpointError(f"{path}: has {known} classes, but {len(classes)} names were given")
-    if score_threshold < model.facts.score_threshold:
+    lowest_score = _least(model.card, score_threshold)
+    if lowest_score < model.facts.score_threshold:
         lowest = model.facts.score_threshold
         logger.warning("%s gives no box under its own threshold %g: export with a lower one", path, lowest)
 
     def search(images: Tensor) -> list[Detections]:
-        return model.search(images, score_threshold, max_detections)
+        return model.search(images, lowest_score, max_detections)
 
     card = replace(model.card, classes=tuple(classes or model.card.classes))
     return Detector(card, place, model.facts.precision, search, engine=engine_of(path, engine))

@@ -14,10 +14,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import save
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from legnet_cli.detectors.weights.calibration import DEFAULT_SCORE, ClassCalibration
 from legnet_cli.detectors.weights.recipes import BACKBONES, DATASETS, Recipe, get_recipe
 from legnet_cli.detectors.weights.tensors import State, read_state, tidy_state
 from legnet_cli.errors import CheckpointError, ConfigError
@@ -51,6 +54,7 @@ class ModelCard:
         tile, overlap: of the training tiles, pixels.
         gsd: least and greatest ground sampling distance of its training images, metres per pixel; a single number is
             taken for both; None if unknown.
+        calibration: by class what its scores mean, see :class:`ClassCalibration`, if measured.
         stretch: how pixels that are not 8-bit became 8-bit.
         licence: terms of the weights, if known.
         trained_on: the data in words, if known.
@@ -69,10 +73,23 @@ class ModelCard:
     trained_on: str | None = None
     data_sha256: str | None = None
     model: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.gsd, (int, float)):
             object.__setattr__(self, "gsd", (self.gsd, self.gsd))
+
+    @property
+    def calibrations(self) -> dict[str, ClassCalibration]:
+        """What scores mean, by class; empty if nobody has measured it."""
+        return {name: ClassCalibration.from_dict(values) for name, values in (self.calibration or {}).items()}
+
+    def thresholds(self, asked: float | str) -> NDArray[np.float64]:
+        """Least score (classes,) that is reported: the measured ones for ``auto``."""
+        if not isinstance(asked, str):
+            return np.full(len(self.classes), float(asked))
+        known = self.calibrations
+        return np.array([known[name].threshold if name in known else DEFAULT_SCORE for name in self.classes])
 
     def search_gsd(self, asked: float | str | None) -> float | tuple[float, float] | None:
         """What ``--gsd`` asks for, in metres per pixel; the card's range for ``model``.
@@ -150,6 +167,21 @@ def save_checkpoint(
         scratch.write_bytes(save(tensors, metadata))
 
 
+def rewrite_card(path: Path, card: ModelCard) -> None:
+    """Put ``card`` in place of that of a file of this project; its tensors stay as they are.
+
+    Raises:
+        CheckpointError: it is another kind of file.
+        DataError: it cannot be written.
+    """
+    if path.suffix.lower() != ".safetensors" or _CARD_KEY not in read_state(path)[1]:
+        raise CheckpointError(f"{path}: holds no model card to write to: only .safetensors of this project do")
+    metadata = {_CARD_KEY: json.dumps({"version": CARD_VERSION, **asdict(card)}, sort_keys=True)}
+    data = save(load_file(path), metadata)
+    with atomic_path(path) as scratch:
+        scratch.write_bytes(data)
+
+
 def infer_recipe(state: State, path: str | Path) -> tuple[Recipe, int]:
     """The recipe (on DOTA-v1.0) and the number of classes that names and shapes of ``state`` speak of.
 
@@ -217,6 +249,7 @@ def checked_card(card: ModelCard) -> ModelCard:
         "overlap": _is_whole(card.overlap) and 0 <= card.overlap < _LARGEST_TILE,
         "gsd": card.gsd is None or _is_range(card.gsd),
         "stretch": isinstance(card.stretch, str),
+        "calibration": _is_calibration(card.calibration),
         "model": card.model is None or (isinstance(card.model, dict) and isinstance(card.model.get("type"), str)),
         **{key: isinstance(getattr(card, key), str | None) for key in ("licence", "trained_on", "data_sha256")},
     }
@@ -227,6 +260,13 @@ def checked_card(card: ModelCard) -> ModelCard:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_calibration(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    try:
+        return value is None or all(ClassCalibration.from_dict(one) for one in value.values())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
 
 
 def _is_range(value: object) -> bool:

@@ -34,6 +34,14 @@ class EvalConfig(Settings):
     count_difficult: bool = option(False, "mmrotate's rules, not DOTA's: difficult objects count, objects are boxes.")
     submission: Path | None = option(None, ".zip of the predictions for DOTA's server.")
     robustness: bool = option(False, "Measure on corrupted images too.")
+    calibrate: bool = option(False, "Measure thresholds by class, and the probability that a score stands for.")
+    min_precision: float | None = option(
+        None, "Calibrate for this share of true objects.", unset="the best F1", least=0, most=1
+    )
+    max_false_alarms: float | None = option(
+        None, "Calibrate for this many false boxes per km².", unset="the best F1", least=0
+    )
+    write_back: bool = option(False, "Store the calibration in the card of the weights (.safetensors).")
     seed: int = options.seed("corruptions")
     score: float = options.score(0.05)
     tile: int | None = options.tile()
@@ -54,11 +62,19 @@ class EvalConfig(Settings):
 
     def faults(self) -> list[tuple[object, str]]:
         """See :class:`Settings`."""
+        aims = (self.min_precision is not None) + (self.max_false_alarms is not None)
         return [
             options.ignores_all(self.classes, self.ignore_others),
             (self.data is None, "no data given: name a labelled data set with --data, or reports with --compare"),
             ((self.weights is None) == (self.predictions is None), "give either --weights or --predictions"),
             options.gsd_fault(self.gsd),
+            (
+                (aims or self.write_back) and not self.calibrate,
+                "--min-precision, --max-false-alarms and --write-back go with --calibrate",
+            ),
+            (aims == 2, "give either --min-precision or --max-false-alarms"),
+            (self.max_false_alarms is not None and self.weights is None, "--max-false-alarms: give --weights"),
+            (self.write_back and self.weights is None, "--write-back stores in weights: give --weights"),
             (self.gsd is not None and self.weights is None, "--gsd searches images: give --weights"),
             (self.robustness and self.weights is None, "--robustness searches corrupted images: give --weights"),
         ]

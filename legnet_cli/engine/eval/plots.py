@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -91,6 +92,21 @@ def plot_histograms(measured: EvalMetrics, path: Path) -> None:
     right.set_xscale("log", base=2)
     right.xaxis.set_major_formatter(ScalarFormatter())
     right.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def plot_reliability(metrics: Mapping[str, Any], path: Path) -> None:
+    """Share of true objects against score, and probability where the model knows it; the diagonal is perfect."""
+    figure, axes = _figure(5.6, 4.4)
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--")
+    for key, colour in (("score", BAD), ("probability", GOOD)):
+        if (found := metrics[key]) is not None:
+            size = 12 + 90 * np.array(found["counts"]) / max(found["counts"], default=1)
+            label = f"{key}: expected calibration error {found['ece']:.3f}"
+            axes.plot(found["probability"], found["share"], color=colour, linewidth=1.4, label=label)
+            axes.scatter(found["probability"], found["share"], s=size, color=colour)
+    axes.set(xlabel="score or probability", ylabel="share of true objects", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
     _save(figure, path)
 
 

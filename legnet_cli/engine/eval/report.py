@@ -9,7 +9,7 @@ from typing import Any
 
 from legnet_cli.engine.eval.cases import FOUND_COLOUR, TRUE_COLOUR, Case
 from legnet_cli.engine.eval.measure import EvalMetrics
-from legnet_cli.engine.eval.plots import plot_confusion, plot_curves, plot_histograms, plot_robustness
+from legnet_cli.engine.eval.plots import plot_confusion, plot_curves, plot_histograms, plot_reliability, plot_robustness
 from legnet_cli.engine.eval.robustness import Robustness
 from legnet_cli.engine.html import render_page
 from legnet_cli.files import atomic_path
@@ -20,6 +20,7 @@ PLOTS = {
     "curves": "pr_curves.png",
     "confusion": "confusion_matrix.png",
     "histograms": "histograms.png",
+    "reliability": "reliability.png",
     "robustness": "robustness.png",
 }
 
@@ -56,6 +57,7 @@ def write_report(
         plot_curves(measured, plots["curves"])
         plot_confusion(measured, plots["confusion"])
         plot_histograms(measured, plots["histograms"])
+        plot_reliability(metrics["reliability"], plots["reliability"])
         if robustness is not None:
             plot_robustness(robustness, plots["robustness"])
         page = _page(metrics, measured, cases, read_plots(plots))
@@ -106,6 +108,7 @@ def _page(metrics: dict[str, Any], measured: EvalMetrics, cases: Sequence[Case],
         threshold_rows=[(f"mAP, {metric}", *values.values()) for metric, values in metrics["map"].items()],
         size_rows=_size_rows(metrics),
         threshold=measured.threshold,
+        calibration=_calibration(metrics),
         robustness=_robustness(metrics),
         galleries=[
             (
@@ -176,6 +179,11 @@ def _size_rows(metrics: dict[str, Any]) -> list[tuple[object, ...]]:
             mean = sum(every) / len(every) if every else None
             rows.append((f"{name}: {what} {span}", part["truths"], ap["0.50"], ap["0.75"], mean))
     return rows
+
+
+def _calibration(metrics: dict[str, Any]) -> list[tuple[object, ...]]:
+    keys = ("threshold", "precision", "recall", "objects", "method")
+    return [(name, *(found[key] for key in keys)) for name, found in metrics.get("calibration", {}).items()]
 
 
 def _robustness(metrics: dict[str, Any]) -> dict[str, object] | None:

@@ -7,6 +7,7 @@ result = evaluate(EvalConfig(data=Path("DOTA"), weights="legnet-tiny-dota10", ou
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,10 @@ from legnet_cli.data.tables import check_task1
 from legnet_cli.detectors.devices import choose_device
 from legnet_cli.detectors.engines import check_engine
 from legnet_cli.detectors.loader import Detector, load_detector
+from legnet_cli.detectors.weights.calibration import ClassCalibration
+from legnet_cli.detectors.weights.checkpoint import ModelCard, rewrite_card
+from legnet_cli.detectors.weights.fetch import fetch
+from legnet_cli.engine.eval.calibrate import Aim, calibrate, measure_reliability
 from legnet_cli.engine.eval.cases import worst_cases
 from legnet_cli.engine.eval.classes import choose_classes, select_classes
 from legnet_cli.engine.eval.config import EvalConfig
@@ -26,11 +31,11 @@ from legnet_cli.engine.eval.measure import EvalMetrics, compute_metrics
 from legnet_cli.engine.eval.predictions import ImagePredictions, read_predictions
 from legnet_cli.engine.eval.report import METRICS_FILE, tie_note, write_report
 from legnet_cli.engine.eval.robustness import PASSES, Robustness, measure_robustness
-from legnet_cli.engine.eval.search import SearchPlan, count_tiles, plan_grids, search_images
+from legnet_cli.engine.eval.search import SearchPlan, count_tiles, ground_km2, plan_grids, search_images
 from legnet_cli.engine.eval.submission import short_names, write_submission
 from legnet_cli.engine.eval.truth import EvalSet, Source, load_truth
 from legnet_cli.engine.predict import SearchProgress
-from legnet_cli.errors import DataError
+from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import check_output
 from legnet_cli.tiles import choose_tiling
 
@@ -79,6 +84,7 @@ def evaluate(
     """
     start = time.perf_counter()
     _check_outputs(config)
+    store = _store(config) if config.write_back else None
     if config.weights is not None:
         place = choose_device(config.device, config.engine)
         check_engine(config.engine, config.weights, precision=config.precision, compile=False, device=place)
@@ -100,21 +106,59 @@ def evaluate(
     if config.submission is not None:
         check_task1(short_names(truth), ())
     robustness: Robustness | None = None
+    card, km2 = None, math.nan
     if config.predictions is not None:
         found = read_predictions(config.predictions, truth)
         classes = choose_classes(truth, found.classes, config.classes, str(config.predictions))
         measured = _measure(truth, found, classes, config)
     else:
-        found, measured, robustness = _search(config, truth, on_progress, on_download)
+        found, measured, robustness, card, km2 = _search(config, truth, on_progress, on_download)
     _log_gaps(truth, found, measured)
-    metrics = _metrics(config, truth, measured, robustness)
+    calibrations = calibrate(measured, _aim(config, truth, km2)) if config.calibrate else {}
+    metrics = _metrics(config, truth, measured, robustness) | _scores(measured, calibrations, card)
     if ties := tie_note(metrics):
         logger.warning("%s: scores of more digits decide it", ties)
     if config.submission is not None:
         write_submission(config.submission, truth, found)
     cases = worst_cases(truth, measured, config.bands, config.stretch)
     write_report(config.out, metrics, measured, cases, robustness)
+    if store is not None and card is not None:
+        known = {name: one.to_dict() for name, one in {**card.calibrations, **calibrations}.items()}
+        rewrite_card(store, replace(card, calibration=known))
     return EvalResult(metrics, measured, robustness, config.out, config.submission, time.perf_counter() - start)
+
+
+def _store(config: EvalConfig) -> Path:
+    """The weight file whose card takes the calibration.
+
+    Raises:
+        ConfigError: it is no file of the user's own.
+    """
+    assert config.weights is not None  # its settings refuse that
+    path = fetch(config.weights) if Path(config.weights).exists() else Path()
+    if path.suffix.lower() != ".safetensors":
+        raise ConfigError(f"--write-back: {config.weights} is no .safetensors file of yours: copy or train one first")
+    return path
+
+
+def _aim(config: EvalConfig, truth: EvalSet, km2: float) -> Aim:
+    """What thresholds are chosen for.
+
+    Raises:
+        DataError: how much ground the images show is asked for, and unknown.
+    """
+    if config.max_false_alarms is not None and not math.isfinite(km2):
+        raise DataError(f"{truth.source}: the ground area of its images is unknown: leave out --max-false-alarms")
+    return Aim(config.min_precision, config.max_false_alarms, km2)
+
+
+def _scores(measured: EvalMetrics, calibrations: dict[str, ClassCalibration], card: ModelCard | None) -> dict[str, Any]:
+    """For ``metrics.json``: how well scores, and the probabilities of the card, agree with the truth."""
+    raw, mapped = measure_reliability(measured, card.calibrations if card else {})
+    found: dict[str, Any] = {"reliability": {"score": raw.to_dict(), "probability": mapped and mapped.to_dict()}}
+    if calibrations:
+        found["calibration"] = {name: one.to_dict() for name, one in calibrations.items()}
+    return found
 
 
 def _check_outputs(config: EvalConfig) -> None:
@@ -128,8 +172,8 @@ def _search(
     truth: EvalSet,
     on_progress: Callable[[SearchProgress], None],
     on_download: Callable[[int, int | None], None],
-) -> tuple[ImagePredictions, EvalMetrics, Robustness | None]:
-    """Search the images with the model, then on request their corrupted versions."""
+) -> tuple[ImagePredictions, EvalMetrics, Robustness | None, ModelCard, float]:
+    """Search the images with the model, then on request their corrupted versions; the last is their ground area."""
     assert config.weights is not None
     detector = load_detector(
         config.weights,
@@ -152,14 +196,15 @@ def _search(
 
     found = search_images(truth, grids, detector, plan, None, advance)
     measured = _measure(truth, found, classes, config)
+    more = detector.card, ground_km2(truth, grids)
     if not config.robustness:
-        return found, measured, None
+        return found, measured, None, *more
     robustness = measure_robustness(
         lambda change: select_classes(truth, search_images(truth, grids, detector, plan, change, advance), classes)[1],
         measured,
         inclusive=config.count_difficult,
     )
-    return found, measured, robustness
+    return found, measured, robustness, *more
 
 
 def _plan(config: EvalConfig, detector: Detector) -> SearchPlan:

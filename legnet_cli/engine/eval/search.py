@@ -157,6 +157,15 @@ def count_tiles(grids: Sequence[FrameGrid], plan: SearchPlan) -> int:
     return sum(len(tile_grid(grid.height, grid.width, plan.tile, plan.overlap)) for grid in grids)
 
 
+def ground_km2(truth: EvalSet, grids: Sequence[FrameGrid]) -> float:
+    """Ground that the images show, in square kilometres; NaN if that is unknown of one."""
+    sides = np.zeros((len(truth.names), 2))
+    for frame, grid in zip(truth.frames, grids, strict=True):
+        end = np.array([frame.tile.col, frame.tile.row]) + np.array([grid.width, grid.height]) * grid.scale
+        sides[frame.image] = np.maximum(sides[frame.image], end / frame.tile.zoom)
+    return float((sides * truth.gsd).prod(1).sum()) / 1e6
+
+
 def search_images(
     truth: EvalSet,
     grids: Sequence[FrameGrid],

@@ -11,6 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, Detections, boxes_to_polygons
+from legnet_cli.detectors.weights.checkpoint import ModelCard
 from legnet_cli.geo.crs import CRS
 from legnet_cli.geo.features import Rows
 from legnet_cli.geo.footprint import area_on_map
@@ -61,14 +62,14 @@ class FoundObjects:
 
     Args:
         scenes: what was found.
-        classes: names of the labels.
-        model: name written with each object.
+        card: of the weights: their name, and what their scores mean.
         crs: reference system of the layer; None for the scenes' own map coordinates, or pixels with y up.
     """
 
-    def __init__(self, scenes: Sequence[SceneResult], classes: Sequence[str], model: str, crs: CRS | None) -> None:
-        self.crs, self._scenes, self._model = crs, scenes, model
-        self._classes = np.array(classes, np.str_)
+    def __init__(self, scenes: Sequence[SceneResult], card: ModelCard, crs: CRS | None) -> None:
+        self.crs, self._scenes, self._model = crs, scenes, card.name
+        self._classes = np.array(card.classes, np.str_)
+        self._calibrations = card.calibrations
         self._stops = np.cumsum([len(scene.detections) for scene in scenes])
         self._as_is = {scene.name for scene in scenes if crs == scene.georef.crs}
 
@@ -107,10 +108,21 @@ class FoundObjects:
         return {
             "class": self._classes[labels],
             "score": scores.round(4),
+            **self._probabilities(labels, scores),
             **dict(zip(named, measures, strict=True)),
             "scene": names.astype(np.str_),
             "model": np.full(len(index), self._model),
         }
+
+    def _probabilities(self, labels: NDArray[np.int64], scores: Array) -> dict[str, Array]:
+        """A column where the weights say what their scores mean, NaN for classes of which they do not."""
+        if not self._calibrations:
+            return {}
+        likely = np.full(len(labels), np.nan)
+        for label in np.unique(labels).tolist():
+            if (known := self._calibrations.get(str(self._classes[label]))) is not None:
+                likely[labels == label] = known.probability(scores[labels == label])
+        return {"probability": likely.round(4)}
 
     def _numbers(self, rows: Rows) -> NDArray[np.int64]:
         return np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows

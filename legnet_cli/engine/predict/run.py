@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from legnet_cli.detectors.loader import Detector, load_detector
 from legnet_cli.detectors.stages import StageObserver, unobserved
+from legnet_cli.detectors.weights.calibration import CountEstimate, estimate_count
+from legnet_cli.detectors.weights.checkpoint import ModelCard
 from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch, sha256
 from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Job, job_folder
@@ -51,8 +53,7 @@ class PredictResult:
     Attributes:
         scenes: those that were searched.
         failures: those that could not be; their job folder stays, to be gone on with.
-        classes: names of the labels.
-        model: name of the weights.
+        card: of the weights.
         out: the output; None for a share, which leaves parts alone.
         previews: pictures.
         seconds: of this run.
@@ -61,14 +62,34 @@ class PredictResult:
     """
 
     scenes: tuple[SceneResult, ...]
-    classes: tuple[str, ...]
-    model: str
+    card: ModelCard
     out: Path | None
     previews: tuple[Path, ...]
     seconds: float
     failures: tuple[SceneFailure, ...] = ()
     outputs: tuple[Path, ...] = ()
     crs: str | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return self.card.classes
+
+    @property
+    def model(self) -> str:
+        """Name of the weights."""
+        return self.card.name
+
+    @property
+    def estimates(self) -> dict[str, CountEstimate]:
+        """By class how many true objects there are, where the weights say what their scores mean."""
+        labels = np.concatenate([np.zeros(0, np.int64), *(scene.detections.labels for scene in self.scenes)])
+        scores = np.concatenate([np.zeros(0), *(scene.detections.scores for scene in self.scenes)])
+        return {
+            name: estimate_count(known, scores[labels == self.classes.index(name)])
+            for name, known in self.card.calibrations.items()
+            if name in self.counts
+        }
 
     @property
     def counts(self) -> dict[str, int]:
@@ -119,9 +140,11 @@ def predict(
     inputs = (*config.scenes, *found, config.weights, str(config.aoi or ""))
     check_outputs(config, outs, previews, inputs, Job(folder, {}).may_replace)
     aoi = read_aoi(config.aoi) if config.aoi else None
-    how = settings_digest(config, *_weights(config, detector), aoi) if detector else None
+    loaded = detector is None
     detector = detector or _load(config, on_download)
-    how = how or settings_digest(config, *_weights(config, detector, loaded=True), aoi)
+    thresholds = detector.card.thresholds(config.score)
+    asked, config = config, replace(config, score=float(thresholds.min()))
+    how = settings_digest(config, *_weights(config, detector, loaded=loaded), aoi)
     wanted = _class_indices(config.classes, detector.card.classes)
     stamps = find_stamps(found)
     if replay:
@@ -140,11 +163,11 @@ def predict(
         with job.last(good, shared=config.shard is not None) as last:
             if last:
                 heartbeat.enter("writing")
-                results = spool(join_scene(plan, job, config, wanted, observer) for plan in good)
+                results = spool(join_scene(plan, job, config, wanted, thresholds, observer) for plan in good)
                 told = frozenset(plan.name for plan in good if any(far_from(detector.card, plan.scene)))
                 if sentence := impossible(results, detector.card, told):
                     logger.warning("%s", sentence)
-                writer = Writer(config, detector.card, how, job)
+                writer = Writer(asked, detector.card, how, job)
                 with observer("write"):
                     outs = writer.write(results, dict(zip(names, outs, strict=True)))
                 previews = writer.draw(zip(good, results, strict=True), dict(zip(names, previews, strict=False)))
@@ -153,8 +176,7 @@ def predict(
                     job.remove()
     return PredictResult(
         tuple(results),
-        detector.card.classes,
-        detector.card.name,
+        detector.card,
         config.out if last else None,
         tuple(previews) if last else (),
         time.perf_counter() - start,
@@ -185,7 +207,7 @@ def _load(config: PredictConfig, on_download: Callable[[int, int | None], None])
         engine=config.engine,
         precision=config.precision,
         compile=config.compile,
-        score_threshold=config.score,
+        score_threshold=config.least_score,
         progress=on_download,
     )
     card = detector.card

@@ -162,15 +162,22 @@ def search_block(
     filled = [index for index, tile in enumerate(tiles) if not scene.is_empty(tile)]
     chosen = [tiles[index] for index in filled]
     on_tiles(len(tiles) - len(chosen))
-    found, tile_of, seen = search_tiles(scene, detector, chosen, batch, on_tiles, config.score, observer)
+    found, tile_of, seen = search_tiles(scene, detector, chosen, batch, on_tiles, config.least_score or 0.0, observer)
     numbers = plan.first(block) + np.array(filled, np.int64)
     return Part(found, numbers[tile_of], numbers[seen])
 
 
 def join_scene(
-    plan: ScenePlan, job: Job, config: PredictConfig, wanted: NDArray[np.int64] | None, observer: StageObserver
+    plan: ScenePlan,
+    job: Job,
+    config: PredictConfig,
+    wanted: NDArray[np.int64] | None,
+    thresholds: NDArray[np.float64],
+    observer: StageObserver,
 ) -> SceneResult:
     """The objects of a scene from its parts: tiles merged, and only what is asked for.
+
+    ``wanted`` are labels, None for all; ``thresholds`` (classes,) are the least scores.
 
     Raises:
         DataError: a part has vanished.
@@ -182,6 +189,8 @@ def join_scene(
     keep = np.ones(len(found), np.bool_)
     if wanted is not None:
         keep &= np.isin(found.labels, wanted)
+    if thresholds.min() < thresholds.max():  # the search itself goes by the least
+        keep &= found.scores >= thresholds[found.labels]
     if plan.aoi is not None:
         keep &= centres_inside(plan.aoi, found.boxes[:, :2])
     found = found[keep][: config.max_detections]

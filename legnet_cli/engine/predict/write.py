@@ -67,7 +67,7 @@ class Writer:
         """Write an output and what goes beside it to ``path``, be it for ``out``; returns all files, itself last."""
         record, classes = describe(self.config, self.card, self.how, scenes, crs), self.card.classes
         old = list(path.glob(TASK1_FILES)) if is_folder_output(self.config.out) else sidecars(path)
-        objects = FoundObjects(scenes, classes, self.card.name, crs or layer_crs(self.config, scenes))
+        objects = FoundObjects(scenes, self.card, crs or layer_crs(self.config, scenes))
         with atomic_path(path, overwrite=overwrite, stale=old) as scratch:
             self._write_objects(scratch, scenes, objects, as_text(record))
             for file in files_beside(scratch, self.config):
