@@ -158,7 +158,7 @@ def load_checkpoint(
 
 
 def _least(card: ModelCard, asked: float | None) -> float:
-    return float(card.thresholds("auto").min()) if asked is None else asked
+    return float(card.thresholds(asked).min())
 
 
 def _check_recipe(weights: str | Path, card: ModelCard, recipe: str | None) -> None:

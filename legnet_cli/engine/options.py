@@ -67,9 +67,9 @@ def stretch() -> Any:
     return option("auto", "How values map to 8 bits: auto, none, percentiles 2,98 or values MIN,MAX.")
 
 
-def score(default: float) -> Any:
+def score(default: float | None, **more: Any) -> Any:
     """The least score."""
-    return option(default, "Minimum score.", least=0, most=1)
+    return option(default, "Minimum score.", least=0, most=1, **more)
 
 
 def classes(help: str = "Class names to keep: ship,plane.", unset: str = "all") -> Any:

@@ -84,9 +84,9 @@ class ModelCard:
         """What scores mean, by class; empty if nobody has measured it."""
         return {name: ClassCalibration.from_dict(values) for name, values in (self.calibration or {}).items()}
 
-    def thresholds(self, asked: float | str) -> NDArray[np.float64]:
-        """Least score (classes,) that is reported: the measured ones for ``auto``."""
-        if not isinstance(asked, str):
+    def thresholds(self, asked: float | None) -> NDArray[np.float64]:
+        """Least score (classes,) that is reported: ``asked``, else as it was measured."""
+        if asked is not None:
             return np.full(len(self.classes), float(asked))
         known = self.calibrations
         return np.array([known[name].threshold if name in known else DEFAULT_SCORE for name in self.classes])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from legnet_cli.engine import options
 from legnet_cli.engine.options import Engine, Precision
@@ -94,7 +95,9 @@ class DiffConfig(Settings):
     weights: str | None = options.weights(None)
     tile: int | None = options.tile()
     overlap: int | None = options.overlap()
-    gsd: float | None = option(None, "Resample to this ground sampling distance (m/px).", unset="the scene's")
+    gsd: float | Literal["model"] | None = options.gsd(
+        "Resample to this ground sampling distance (m/px), or to the model's: model.", "the scene's"
+    )
     bands: tuple[int, ...] | None = options.bands()
     stretch: str = options.stretch()
     batch: int | None = options.batch()
@@ -115,6 +118,7 @@ class DiffConfig(Settings):
         search = [name for name in _SEARCH if self.weights is None and getattr(self, name) is not None]
         given = ", ".join(f"--{name}" for name in search)
         return [
+            options.gsd_fault(self.gsd),
             (count < 2, "one date is not a change: name two or more layers, oldest first"),
             (self.names and len(self.names) != count, f"--names has {len(self.names)} names for {count} dates"),
             (

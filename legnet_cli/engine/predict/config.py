@@ -26,20 +26,16 @@ def read_shard(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def read_score(text: str) -> float | str:
-    """A least score, or ``auto``.
+def read_score(text: str) -> float | None:
+    """A least score; None for ``auto``.
 
     Raises:
         ConfigError: for anything else.
     """
     try:
-        return text if text == "auto" else float(text)
+        return None if text == "auto" else float(text)
     except ValueError:
         raise ConfigError(f"--score {text}: give 0 to 1, or auto") from None
-
-
-def _is_score(value: float | str) -> bool:
-    return value == "auto" if isinstance(value, str) else 0 <= value <= 1
 
 
 @documented
@@ -68,10 +64,8 @@ class PredictConfig(Settings):
     )
     bands: tuple[int, ...] | None = options.bands()
     stretch: str = options.stretch()
-    score: float | Literal["auto"] = option(
-        "auto",
-        "Minimum score; auto: by class as legnet eval --calibrate measured it, 0.25 otherwise.",
-        parse=read_score,
+    score: float | None = options.score(
+        None, unset="auto: by class as legnet eval --calibrate measured it, else 0.25", parse=read_score
     )
     classes: tuple[str, ...] = options.classes()
     aoi: Path | None = option(None, "Vector file; search only inside its polygons.")
@@ -96,11 +90,6 @@ class PredictConfig(Settings):
     strict: bool = option(False, "Stop at the first scene that cannot be searched, and write nothing.")
     overwrite: bool = options.overwrite()
 
-    @property
-    def least_score(self) -> float | None:
-        """The score that is asked for; None for that of the weights."""
-        return None if isinstance(self.score, str) else self.score
-
     def faults(self) -> list[tuple[object, str]]:
         """See :class:`Settings`."""
         return [
@@ -110,5 +99,4 @@ class PredictConfig(Settings):
             (not self.scenes and not self.replay, "no scene given: name a raster, folder or URL"),
             (self.out is None and not self.replay, "no output given: name a file or folder with --out"),
             options.gsd_fault(self.gsd),
-            (not _is_score(self.score), f"--score {self.score}: give 0 to 1, or auto"),
         ]

@@ -207,7 +207,7 @@ def _load(config: PredictConfig, on_download: Callable[[int, int | None], None])
         engine=config.engine,
         precision=config.precision,
         compile=config.compile,
-        score_threshold=config.least_score,
+        score_threshold=config.score,
         progress=on_download,
     )
     card = detector.card

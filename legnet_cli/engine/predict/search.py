@@ -162,7 +162,7 @@ def search_block(
     filled = [index for index, tile in enumerate(tiles) if not scene.is_empty(tile)]
     chosen = [tiles[index] for index in filled]
     on_tiles(len(tiles) - len(chosen))
-    found, tile_of, seen = search_tiles(scene, detector, chosen, batch, on_tiles, config.least_score or 0.0, observer)
+    found, tile_of, seen = search_tiles(scene, detector, chosen, batch, on_tiles, config.score or 0.0, observer)
     numbers = plan.first(block) + np.array(filled, np.int64)
     return Part(found, numbers[tile_of], numbers[seen])
 

@@ -71,7 +71,7 @@ class Worker:
             engine=config.engine,
             precision=config.precision,
             compile=config.compile,
-            score_threshold=config.least_score,
+            score_threshold=config.score,
         )
         aoi = read_aoi(config.aoi) if config.aoi else None
         self._plan = functools.lru_cache(4)(

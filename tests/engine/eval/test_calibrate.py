@@ -147,7 +147,7 @@ def test_cards_hold_it(tmp_path):
     shutil.copy(fetch(EMBEDDED), path)
     before = read_checkpoint(path)
     plain = replace(before.card, calibration=None)
-    assert set(plain.thresholds("auto")) == {DEFAULT_SCORE}
+    assert set(plain.thresholds(None)) == {DEFAULT_SCORE}
     rewrite_card(path, replace(plain, calibration={name: one.to_dict() for name, one in known.items()}))
     after = read_checkpoint(path)
     assert load_file(path).keys() == load_file(fetch(EMBEDDED)).keys()
@@ -155,7 +155,7 @@ def test_cards_hold_it(tmp_path):
     assert all(after.state[name].equal(value) for name, value in before.state.items())
     assert after.card.calibrations == known
     expected = {name: known["ship"].threshold if name == "ship" else DEFAULT_SCORE for name in plain.classes}
-    assert after.card.thresholds("auto").tolist() == list(expected.values())
+    assert after.card.thresholds(None).tolist() == list(expected.values())
     assert set(after.card.thresholds(0.4)) == {0.4}
 
 

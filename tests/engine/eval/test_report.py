@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from legnet_cli.boxes import boxes_to_polygons
+from legnet_cli.engine.eval.calibrate import measure_reliability
 from legnet_cli.engine.eval.cases import Case
 from legnet_cli.engine.eval.matching import Predictions, Truths
 from legnet_cli.engine.eval.measure import compute_metrics
@@ -39,7 +40,8 @@ def measured():
 @pytest.fixture
 def metrics(measured):
     about = {"data": "DOTA <val>", "weights": "w.safetensors", "images": 4, "rules": "dota", "robustness": None}
-    return {**measured.to_dict(), **about}
+    raw, _ = measure_reliability(measured, {})
+    return {**measured.to_dict(), **about, "reliability": {"score": raw.to_dict(), "probability": None}}
 
 
 class Page(HTMLParser):
@@ -82,7 +84,8 @@ def test_report(tmp_path, measured, metrics, with_robustness):
     assert page.open == []
     plots = sorted(path.name for path in (tmp_path / "run").glob("*.png"))
     assert plots == sorted(
-        ["confusion_matrix.png", "histograms.png", "pr_curves.png"] + with_robustness * ["robustness.png"]
+        ["confusion_matrix.png", "histograms.png", "pr_curves.png", "reliability.png"]
+        + with_robustness * ["robustness.png"]
     )
     assert len(page.sources) == len(plots) + 2
     assert all(re.match("data:image/(png|jpeg);base64,", source) for source in page.sources)
