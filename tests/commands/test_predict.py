@@ -173,7 +173,7 @@ def test_status_of_a_job(tmp_path, blobs, scene):
     result = run("--status", tmp_path / "o.gpkg")
     assert result.exit_code == 0
     first, second = result.stdout.splitlines()
-    assert first.endswith(": done: 4 of 4 tiles, 1 of 2 scenes, 2 boxes, 1 failed")
+    assert first.endswith(": done: 4 of 4 tiles, 1 of 2 scenes, 8 boxes, 1 failed")  # in tiles that overlap
     assert second.startswith("process ")
     found = json.loads(run("--status", tmp_path / ".o.gpkg.legnet-job", "--json").stdout)
     assert (found["state"], found["tiles_done"], found["processes"][0]["state"]) == ("done", 4, "done")
