@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, from_le90, to_le90
 from legnet_cli.detectors.mmrotate.door import import_mm, quiet
-from legnet_cli.errors import ConfigError
+from legnet_cli.errors import ConfigError, reason
 
 Labels = NDArray[np.int64]
 Image = NDArray[np.uint8]
@@ -55,15 +55,14 @@ class Augment:
         self._angle, self._made_of = angle, transforms
         self._steps = []
         for step in transforms:
-            kind, values = step.get("type"), {key: _scales(key, value) for key, value in step.items() if key != "type"}
+            kind = step.get("type")
             made = ROTATED_PIPELINES.get(str(kind))
             if made is None:
                 raise ConfigError(f"transform {kind!r} is unknown to mmrotate: check the config or the override")
             try:
-                self._steps.append(made(**values))
-            except (TypeError, ValueError, AssertionError) as error:
-                reason = " ".join(str(error).split()) or type(error).__name__
-                raise ConfigError(f"transform {kind} cannot be made ({reason}): check its settings") from None
+                self._steps.append(made(**{key: _scales(key, value) for key, value in step.items() if key != "type"}))
+            except Exception as error:  # of mmrotate, as the settings are
+                raise ConfigError(f"transform {kind} cannot be made ({reason(error)}): check its settings") from None
         for flip in self._steps:
             if type(flip).__name__ == "RRandomFlip":
                 _from_corners(flip)
@@ -88,12 +87,22 @@ class Augment:
         np.random.seed(seed)  # noqa: NPY002
         try:
             for step in self._steps:
-                if (results := step(results)) is None:  # a step that insists on objects: the image as it was
+                results = _changed(step, results)
+                if results is None:  # a step that insists on objects: the image as it was
                     return image, boxes, labels
         finally:
             np.random.set_state(state)  # noqa: NPY002
         found = np.asarray(results["gt_bboxes"], np.float64).reshape(-1, 5)
         return np.ascontiguousarray(results["img"]), to_le90(found), np.asarray(results["gt_labels"], np.int64)
+
+
+def _changed(step: Any, results: dict[str, Any]) -> Any:  # noqa: ANN401
+    """What a transform of mmrotate makes of ``results``."""
+    try:
+        return step(results)
+    except Exception as error:
+        fault = f"transform {type(step).__name__} fails ({reason(error)})"
+        raise ConfigError(f"{fault}: check its settings") from error
 
 
 def _scales(key: str, value: Any) -> Any:  # noqa: ANN401

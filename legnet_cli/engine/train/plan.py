@@ -80,12 +80,16 @@ class TrainPlan:
             raise ConfigError(f"{wrong[0]}: {value!r:.60} cannot be meant: --dry-run shows a value of its kind")
         if not all(isinstance(name, str) for name in self.classes) or not all(_is_of(n, (int,)) for n in self.steps):
             raise ConfigError("classes must be names, and steps whole numbers: --dry-run shows those of the recipe")
+        if not all(isinstance(node, dict) and isinstance(node.get("type"), str) for node in self._made_by_name()):
+            raise ConfigError("optimizer and transforms: each needs a type, which is a name: see --dry-run")
         faults = [
-            (self.epochs < 1, f"epochs {self.epochs}: give 1 or more"),
+            (not 1 <= self.epochs <= 1_000_000, f"epochs {self.epochs:.3g}: give 1 to a million"),
+            (not 0 <= self.overlap < self.tile, f"tile {self.tile}, overlap {self.overlap}: give a smaller overlap"),
+            (self.angle not in ("le90", "oc", "le135"), f"angle {self.angle!r}: choose le90, oc or le135"),
             (self.batch < 1 or self.accumulate < 1, "batch and accumulate: give 1 or more"),
             (self.schedule not in ("step", "cosine"), f"schedule {self.schedule!r}: choose step or cosine"),
             (not 0 <= self.ema < 1, f"ema {self.ema}: give a decay of 0 to less than 1"),
-            (self.clip <= 0, f"clip {self.clip}: give a norm above 0"),
+            (not self.clip > 0, f"clip {self.clip}: give a norm above 0"),
             (self.warmup < 0 or not 0 <= self.warmup_ratio <= 1, "warmup: give 0 or more, its ratio 0 to 1"),
             (
                 not _is_of(self.optimizer.get("lr"), (int, float)) or not 0 < self.optimizer["lr"] < math.inf,
@@ -94,6 +98,10 @@ class TrainPlan:
         ]
         if problems := [message for wrong, message in faults if wrong]:
             raise ConfigError("; ".join(problems))
+
+    def _made_by_name(self) -> list[Any]:
+        """What is made of a class by the name ``type``; of the model, mmrotate checks that."""
+        return [self.optimizer, *self.transforms]
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of optimisation step number ``step``, from 0, as a share of the peak."""

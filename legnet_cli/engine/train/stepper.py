@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from legnet_cli.engine.train.data import Batch
 from legnet_cli.engine.train.plan import TrainPlan
-from legnet_cli.errors import ConfigError, DataError, DependencyError
+from legnet_cli.errors import ConfigError, DataError, DependencyError, reason
 
 
 class Stepper:
@@ -128,14 +128,14 @@ def make_optimizer(model: nn.Module, settings: dict[str, Any]) -> torch.optim.Op
     """
     values = {key: value for key, value in settings.items() if key not in ("type", "paramwise_cfg")}
     made = getattr(torch.optim, settings["type"], None)
-    if made is None:
+    if not (isinstance(made, type) and issubclass(made, torch.optim.Optimizer)):
         raise ConfigError(
             f"optimizer {settings['type']!r} is unknown to PyTorch: choose AdamW, SGD or another of torch.optim"
         )
-    if "betas" in values:
-        values["betas"] = tuple(values["betas"])
     try:
+        if "betas" in values:
+            values["betas"] = tuple(values["betas"])
         optimizer: torch.optim.Optimizer = made([p for p in model.parameters() if p.requires_grad], **values)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"optimizer {settings['type']}: {error}") from None
+    except Exception as error:  # of PyTorch, as the settings are
+        raise ConfigError(f"optimizer {settings['type']}: {reason(error)}") from None
     return optimizer
