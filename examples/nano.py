@@ -26,6 +26,14 @@ the edge of the image as they do in the labels, while tiles cut them anywhere. l
 curves of the four. The first two were interrupted and gone on with by newer versions of the package: expect a like
 model, not the same bits. The second began as one of four epochs and was cut to three after 1,756 steps.
 
+The last stage shows harbours (see train_harbours.py), from the file above, here called before.safetensors:
+
+    uv run examples/train_harbours.py sen2ships HIT-UAV half.safetensors --weights before.safetensors \\
+        --hold busan,gdynia,marseille --steps 340 --mix 3,1,0
+    uv run examples/train_harbours.py sen2ships HIT-UAV harbours.safetensors --weights half.safetensors \\
+        --steps 340 --mix 2,2,1 --lr 5e-4 --seed 1
+    uv run examples/nano.py mix before.safetensors harbours.safetensors legnet-nano.safetensors --share 0.6
+
 legnet_nano/backbones/ has two runs of one epoch from random weights, which differ in the backbone alone: LEGNet, and a
 ResNet-18 of as many multiplications (1.96 billion at 320 x 320 against 1.96), by the first training command with
 ``--weights none --epochs 1`` and, for the ResNet, ``-o 'model.backbone={type: ResNet, depth: 18, base_channels: 46,
@@ -129,6 +137,22 @@ def ship(
     checkpoint = read_checkpoint(run / "last.safetensors")
     card = replace(checkpoint.card, name=out.stem, licence="Apache-2.0", trained_on=TRAINED_ON, model=None)
     save_checkpoint(out, checkpoint.state, card, torch.float16)
+
+
+@app.command()
+def mix(
+    before: Annotated[Path, typer.Argument(help="Weight file that training started from.")],
+    after: Annotated[Path, typer.Argument(help="Weight file after it.")],
+    out: Annotated[Path, typer.Argument(help="Weight file to write.")],
+    share: Annotated[float, typer.Option(help="Share of the latter.")] = 0.6,
+) -> None:
+    """Write the weighted mean of two weight files, with the card of the second: more of what the first one knew."""
+    first, second = read_checkpoint(before), read_checkpoint(after)
+    state = dict(second.state)
+    for name, tensor in first.state.items():
+        if tensor.is_floating_point():
+            state[name] = torch.lerp(tensor.float(), state[name].float(), share)
+    save_checkpoint(out, state, replace(second.card, name=out.stem), torch.float16)
 
 
 if __name__ == "__main__":
