@@ -3,7 +3,7 @@
 import json
 import socket
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -168,7 +168,7 @@ def test_a_reference_system_by_name(tmp_path, server, name):
 
 def test_a_view_without_end_is_refused(tmp_path):
     endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x AS table_name FROM c"
-    with sqlite3.connect(tmp_path / "a.gpkg") as file:
+    with closing(sqlite3.connect(tmp_path / "a.gpkg")) as file, file:
         file.execute(f"CREATE VIEW gpkg_contents AS {endless}")
         file.execute(f"CREATE VIEW gpkg_metadata AS {endless}")
     for read in (read_polygons, read_aoi, read_provenance):

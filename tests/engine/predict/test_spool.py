@@ -1,5 +1,4 @@
 import tempfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,7 +27,8 @@ def scenes(write_scene):
 
 def test_what_is_kept_on_the_disk_comes_back(scenes):
     for before, after in zip(scenes, spool(iter(scenes)), strict=True):
-        assert replace(after, detections=before.detections, grid_boxes=before.grid_boxes) == before
+        kept = set(vars(before)) - {"detections", "grid_boxes"}
+        assert all(vars(after)[name] is vars(before)[name] for name in kept)
         np.testing.assert_array_equal(after.grid_boxes, before.grid_boxes)
         for name in ("boxes", "scores", "labels"):
             own, theirs = (getattr(scene.detections, name) for scene in (after, before))
