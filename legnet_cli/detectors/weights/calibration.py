@@ -30,6 +30,7 @@ class ClassCalibration:
         objects: true ones there.
         scores, probabilities: (k,) points of the map, rising and not falling; it is constant outside of them.
         counts: (k,) boxes that each point was learned from.
+        spread: how many times larger than by chance the variance of the number of true objects is from image to image.
     """
 
     threshold: float
@@ -40,6 +41,7 @@ class ClassCalibration:
     scores: tuple[float, ...]
     probabilities: tuple[float, ...]
     counts: tuple[int, ...]
+    spread: float = 1.0
 
     def probability(self, scores: NDArray[np.floating]) -> Array:
         """Probabilities (n,) of being a true object."""
@@ -58,10 +60,12 @@ class ClassCalibration:
         """
         lists: dict[str, Any] = {key: tuple(values[key]) for key in ("scores", "probabilities", "counts")}
         numbers: dict[str, Any] = {key: float(values[key]) for key in ("threshold", "precision", "recall")}
+        numbers["spread"] = float(values.get("spread", 1.0))
         found = ClassCalibration(**numbers, method=str(values["method"]), objects=int(values["objects"]), **lists)
         points = np.array([found.scores, found.probabilities, found.counts], np.float64)
         rising = (np.diff(points[0]) > 0).all() and (np.diff(points[1]) >= 0).all()
-        shares = np.array([*points[0], *points[1], *numbers.values()])
+        shares = np.array([*points[0], *points[1], found.threshold, found.precision, found.recall])
+        rising = rising and 1 <= found.spread < np.inf
         if not points.shape[1] or not rising or not ((shares >= 0) & (shares <= 1)).all() or not (points[2] > 0).all():
             raise ValueError("no map from scores to probabilities")
         return found
@@ -74,7 +78,8 @@ class CountEstimate:
     Attributes:
         found: true ones among the boxes that are reported, as far as their probabilities tell.
         low, high: interval that holds their number with a probability of 90 %, on scenes like the labelled data: it
-            covers chance and the limited number of labelled boxes, not another kind of ground.
+            covers how images differ by chance and otherwise, and the limited number of labelled boxes, not another kind
+            of ground.
         missed: objects that are not reported, by the recall in the labelled data.
     """
 
@@ -91,7 +96,7 @@ def estimate_count(calibration: ClassCalibration, scores: NDArray[np.floating]) 
     shared = np.bincount(nearest, minlength=len(calibration.scores))  # boxes whose probability errs together
     # Laplace's rule: a share of 0 or 1 among a few boxes is not certain
     p = (np.array(calibration.probabilities) * calibration.counts + 1) / (np.array(calibration.counts) + 2)
-    variance = (likely * (1 - likely)).sum() + (shared**2 * p * (1 - p) / calibration.counts).sum()
+    variance = calibration.spread * (likely * (1 - likely)).sum() + (shared**2 * p * (1 - p) / calibration.counts).sum()
     found, reach = float(likely.sum()), _WITHIN * float(np.sqrt(variance))
     missed = found * (1 / calibration.recall - 1) if calibration.recall else float("nan")
     return CountEstimate(found, max(0.0, found - reach), min(float(len(scores)), found + reach), missed)

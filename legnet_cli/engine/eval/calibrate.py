@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def calibrate(measured: EvalMetrics, aim: Aim) -> dict[str, ClassCalibration]:
         scores, hits = ranked.scores[counted].astype(np.float64), true[counted]
         at = _choose(curve, aim)
         method, points = ("logistic", _logistic) if _are_few(hits) else ("isotonic", _isotonic)
-        found[name] = ClassCalibration(
+        known = ClassCalibration(
             # a little lower, for what is reported scores more, in single precision
             threshold=float(np.floor(curve.score[at] * 1e4 - 0.5) / 1e4),
             precision=float(curve.precision[at]),
@@ -55,6 +55,7 @@ def calibrate(measured: EvalMetrics, aim: Aim) -> dict[str, ClassCalibration]:
             objects=int(measured.precisions.counts[label]),
             **points(scores, hits),
         )
+        found[name] = replace(known, spread=_spread(known.probability(scores), hits, ranked.images[counted]))
     return found
 
 
@@ -84,7 +85,14 @@ def _are_few(hits: NDArray[np.bool_]) -> bool:
     return len(hits) < FEW or min(int(hits.sum()), int((~hits).sum())) < FEW // 10
 
 
-def _isotonic(scores: Array, hits: NDArray[np.bool_]) -> dict[str, tuple[Any, ...]]:
+def _spread(likely: Array, hits: NDArray[np.bool_], images: NDArray[np.int64]) -> float:
+    """How much more than by chance the true objects of an image differ from the number that is expected; 1 or more."""
+    off = np.bincount(images, hits - likely)
+    chance = float((likely * (1 - likely)).sum())
+    return max(1.0, float((off**2).sum()) / chance) if chance else 1.0
+
+
+def _isotonic(scores: Array, hits: NDArray[np.bool_]) -> dict[str, Any]:
     """The shares of true objects in groups of about equal size, made to rise."""
     order = np.argsort(scores, kind="stable")
     groups = np.array_split(order, min(POINTS, len(order) // (FEW // POINTS)))
@@ -99,7 +107,7 @@ def _isotonic(scores: Array, hits: NDArray[np.bool_]) -> dict[str, tuple[Any, ..
     return _points(centres[kept], rising, weight.astype(int))
 
 
-def _logistic(scores: Array, hits: NDArray[np.bool_]) -> dict[str, tuple[Any, ...]]:
+def _logistic(scores: Array, hits: NDArray[np.bool_]) -> dict[str, Any]:
     """Platt's sigmoid over the log-odds of the score, with his targets that are never quite 0 or 1."""
     odds = _odds(scores)
     positive = np.count_nonzero(hits)
@@ -120,7 +128,7 @@ def _odds(scores: Array) -> Array:
     return np.log(inside / (1 - inside))
 
 
-def _points(scores: Array, probabilities: Array, counts: NDArray[np.int64]) -> dict[str, tuple[Any, ...]]:
+def _points(scores: Array, probabilities: Array, counts: NDArray[np.int64]) -> dict[str, Any]:
     columns = scores.round(6), np.clip(probabilities, 0, 1).round(6), counts
     return dict(zip(("scores", "probabilities", "counts"), (tuple(column.tolist()) for column in columns), strict=True))
 

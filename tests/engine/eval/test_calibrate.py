@@ -11,7 +11,7 @@ from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.detectors.weights.calibration import DEFAULT_SCORE, ClassCalibration, estimate_count
 from legnet_cli.detectors.weights.checkpoint import ModelCard, read_checkpoint, rewrite_card
 from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch
-from legnet_cli.engine.eval.calibrate import Aim, calibrate, measure_reliability, reliability
+from legnet_cli.engine.eval.calibrate import Aim, _spread, calibrate, measure_reliability, reliability
 from legnet_cli.engine.eval.matching import Predictions, Truths
 from legnet_cli.engine.eval.measure import compute_metrics
 from legnet_cli.errors import CheckpointError
@@ -116,6 +116,16 @@ def test_intervals_hold_the_true_count():
     assert 0.85 < np.mean(inside) < 0.98
 
 
+def test_images_that_differ_widen_the_interval():
+    """Half of the images hold only true objects, the others none, whatever the scores say."""
+    likely, images = np.full(1000, 0.5), np.repeat(np.arange(100), 10)
+    assert _spread(likely, images % 2 == 0, images) == pytest.approx(10)
+    assert _spread(likely, np.arange(1000) % 2 == 0, images) == 1
+    known = ClassCalibration(0.5, 0.9, 0.8, "isotonic", 9, (0.5, 0.9), (0.5, 0.5), (9999, 9999))
+    narrow, wide = (estimate_count(replace(known, spread=spread), np.full(400, 0.7)) for spread in (1, 4))
+    assert wide.high - wide.low == pytest.approx(2 * (narrow.high - narrow.low), rel=0.1)
+
+
 def test_missed_objects_by_the_recall():
     known = ClassCalibration(0.5, 0.9, 0.8, "isotonic", 9, (0.5, 0.9), (1.0, 1.0), (50, 50))
     found = estimate_count(known, np.full(8, 0.7))
@@ -132,6 +142,7 @@ def test_missed_objects_by_the_recall():
         {"threshold": 2},
         {"probabilities": ("a", "b")},
         {"recall": float("nan")},
+        {"spread": 0.5},
     ],
 )
 def test_damaged_maps_are_refused(wrong):
