@@ -58,7 +58,7 @@ def main(
 
 
 def _config(out: Path) -> PredictConfig:
-    return PredictConfig((str(out.parent / "*.tif"),), out, tile=TILE, overlap=OVERLAP, device="cpu")
+    return PredictConfig((str(out.parent / "*.tif"),), out, tile=TILE, overlap=OVERLAP, score=0.25, device="cpu")
 
 
 def _make_scene(folder: Path, number: int, objects: int) -> Path:
