@@ -43,12 +43,14 @@ class Detections:
         scores: (n,) float32 in [0, 1].
         labels: (n,) int64 class indices.
         quads: (n, 4, 2) corners in pixels, where these need not be rectangles; None for the corners of the boxes.
+        views: (n,) float32 share of the views of an image, or of the models, that found each; None for a single one.
     """
 
     boxes: Array
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
     quads: Array | None = None
+    views: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -57,6 +59,8 @@ class Detections:
             raise ValueError(f"boxes, scores, labels must be (n, 5), (n,), (n,), not {shapes}")
         if self.quads is not None and self.quads.shape != (n, 4, 2):
             raise ValueError(f"quads of {n} boxes must be ({n}, 4, 2), not {self.quads.shape}")
+        if self.views is not None and self.views.shape != (n,):
+            raise ValueError(f"views of {n} boxes must be ({n},), not {self.views.shape}")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -64,7 +68,8 @@ class Detections:
     def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Detections:
         """The detections a mask, an index array or a slice selects."""
         quads = None if self.quads is None else self.quads[index]
-        return Detections(self.boxes[index], self.scores[index], self.labels[index], quads)
+        views = None if self.views is None else self.views[index]
+        return Detections(self.boxes[index], self.scores[index], self.labels[index], quads, views)
 
     @property
     def corners(self) -> Array:
@@ -81,11 +86,15 @@ class Detections:
         """All detections of ``parts``, in order."""
         parts = [Detections.empty(), *parts]
         free = any(part.quads is not None for part in parts)
+        viewed = any(part.views is not None for part in parts)
         return Detections(
             np.concatenate([p.boxes for p in parts]),
             np.concatenate([p.scores for p in parts]),
             np.concatenate([p.labels for p in parts]),
             np.concatenate([p.corners for p in parts]) if free else None,
+            np.concatenate([np.ones(len(p), np.float32) if p.views is None else p.views for p in parts])
+            if viewed
+            else None,
         )
 
 

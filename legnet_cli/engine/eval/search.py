@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -119,7 +119,7 @@ class _ImageStack:
         parts = []
         for number in range(len(self._frames)):
             part = found[index == number]
-            parts.append(Detections(part.boxes - [0, number * self._pitch, 0, 0, 0], part.scores, part.labels))
+            parts.append(replace(part, boxes=part.boxes - [0, number * self._pitch, 0, 0, 0]))
         return parts
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ def search_images(
             boxes = part.boxes
             if (scale := grids[index].scale) != (1, 1):
                 boxes = polygons_to_boxes(boxes_to_polygons(boxes) * scale)
-            placed = Detections(frame.tile.boxes_to_image(boxes), part.scores, part.labels)
+            placed = replace(part, boxes=frame.tile.boxes_to_image(boxes))
             parts[frame.image].append((frame.tile, placed))
     return ImagePredictions(tuple(merge_named(part) for part in parts), detector.card.classes)
 

@@ -229,6 +229,7 @@ class Job:
         """
         content, found = io.BytesIO(), part.found
         arrays: dict[str, Any] = {"boxes": found.boxes, "scores": found.scores, "labels": found.labels}
+        arrays |= {} if found.views is None else {"views": found.views}
         np.savez(content, **arrays, tiles=part.tile_of, seen=part.seen)
         write_whole(self._part(plan.key, block), content.getvalue())
 
@@ -237,7 +238,8 @@ class Job:
         try:
             # opened here: of a damaged file np.load leaves its own open
             with open_file(self._part(plan.key, block)) as raw, np.load(raw) as file:
-                found = Detections(file["boxes"], file["scores"], file["labels"])
+                views = file.get("views")
+                found = Detections(file["boxes"], file["scores"], file["labels"], views=views)
                 return Part(found, file["tiles"], file["seen"])
         except Exception:  # of numpy, zipfile and zlib, as the damage is
             return None

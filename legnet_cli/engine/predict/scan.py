@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -97,7 +98,7 @@ def search_tiles(
         for (index, _, valid), hits in zip(waiting, searched, strict=True):
             hits = _drop_invalid(hits[hits.scores >= lowest], valid)
             shift = np.array([tiles[index].col, tiles[index].row, 0, 0, 0], np.float64)
-            found.append(Detections(hits.boxes + shift, hits.scores, hits.labels))
+            found.append(replace(hits, boxes=hits.boxes + shift))
             tile_of.append(np.full(len(hits), index, np.int64))
             seen.append(index)
         on_tiles(len(waiting))

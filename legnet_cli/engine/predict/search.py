@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -198,7 +198,7 @@ def join_scene(
     if scale != (1, 1):
         few = np.array_split(grid_boxes, -(-len(found) // 50_000) or 1)  # corners of all would take ten times as much
         boxes = np.concatenate([polygons_to_boxes(boxes_to_polygons(some) * scale) for some in few])
-        found = Detections(boxes, found.scores, found.labels)
+        found = replace(found, boxes=boxes)
     logger.debug("%s: %d objects", plan.name, len(found))
     known = (scene.path, plan.name, plan.stamp, found, scene.georef)
     tiles = len(plan.tiles), len(plan.tiles) - len(seen)

@@ -14,7 +14,7 @@ from legnet_cli.boxes import Array, Detections
 from legnet_cli.engine.predict.results import SceneResult
 from legnet_cli.files import writable
 
-_ROW = np.dtype([("box", np.float64, 5), ("label", np.int64), ("score", np.float32)], align=True)
+_ROW = np.dtype([("box", np.float64, 5), ("label", np.int64), ("score", np.float32), ("views", np.float32)], align=True)
 
 
 def spool(scenes: Iterable[SceneResult]) -> list[SceneResult]:
@@ -37,7 +37,7 @@ def spool(scenes: Iterable[SceneResult]) -> list[SceneResult]:
             for rows in (own, other):
                 file.write(rows.tobytes())
                 count += len(rows)
-            bare = replace(scene, detections=Detections.empty(), grid_boxes=np.zeros((0, 5)))
+            bare = replace(scene, detections=found[:0], grid_boxes=np.zeros((0, 5)))
             kept.append((bare, start, start + len(own), count))
         file.flush()
         rows = np.memmap(file, _ROW, "r", shape=count) if count else np.zeros(0, _ROW)
@@ -47,10 +47,13 @@ def spool(scenes: Iterable[SceneResult]) -> list[SceneResult]:
 def _rows(boxes: Array, found: Detections) -> NDArray[np.void]:
     rows = np.empty(len(found), _ROW)
     rows["box"], rows["label"], rows["score"] = boxes, found.labels, found.scores
+    rows["views"] = np.nan if found.views is None else found.views
     return rows
 
 
 def _read(scene: SceneResult, own: NDArray[np.void], other: NDArray[np.void]) -> SceneResult:
     """A scene with the boxes of its grid, and those of its raster where they are others."""
     raster = other if len(other) else own
-    return replace(scene, detections=Detections(raster["box"], own["score"], own["label"]), grid_boxes=own["box"])
+    views = None if scene.detections.views is None else own["views"]
+    found = Detections(raster["box"], own["score"], own["label"], views=views)
+    return replace(scene, detections=found, grid_boxes=own["box"])
