@@ -13,11 +13,11 @@ from legnet_cli.boxes import Array
 from legnet_cli.engine.diff.config import DiffConfig
 from legnet_cli.engine.diff.ground import SeenGround
 from legnet_cli.engine.diff.kinds import GONE, MOVED, NEW, RESIZED, SAME, TURNED, UNSEEN
-from legnet_cli.engine.diff.layers import DatedObjects
 from legnet_cli.engine.diff.match import Gate, match, turns
 from legnet_cli.engine.diff.noise import Noise, beyond, measure_noise
 from legnet_cli.engine.diff.probability import change_probabilities
 from legnet_cli.engine.diff.register import NONE, Registration, register
+from legnet_cli.engine.layers.placed import PlacedObjects
 from legnet_cli.geo.local import LocalPlane
 
 # the least changes: a share of the width, degrees, the logarithm of a ratio
@@ -41,8 +41,8 @@ class Changes:
         left_out: changes that were too improbable.
     """
 
-    old: DatedObjects
-    new: DatedObjects
+    old: PlacedObjects
+    new: PlacedObjects
     registration: Registration
     old_rows: NDArray[np.int64]
     new_rows: NDArray[np.int64]
@@ -84,7 +84,7 @@ def gate_of(config: DiffConfig) -> Gate:
 
 
 def find_changes(
-    dates: Sequence[DatedObjects], grounds: Sequence[SeenGround], plane: LocalPlane, config: DiffConfig
+    dates: Sequence[PlacedObjects], grounds: Sequence[SeenGround], plane: LocalPlane, config: DiffConfig
 ) -> Changes:
     """Match the objects of two dates, whose ``grounds`` are given, and say what changed."""
     old, new = dates

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from legnet_cli.engine.diff.config import DiffConfig
 from legnet_cli.engine.diff.ground import SeenGround
-from legnet_cli.engine.diff.layers import DatedObjects
+from legnet_cli.engine.layers.placed import PlacedObjects
 from legnet_cli.geo.local import LocalPlane
 
 
@@ -24,6 +24,6 @@ class Comparison:
 
     config: DiffConfig
     classes: list[str]
-    dates: tuple[DatedObjects, ...]
+    dates: tuple[PlacedObjects, ...]
     grounds: tuple[SeenGround, ...]
     plane: LocalPlane

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import Array
 from legnet_cli.engine.diff.changes import Changes
 from legnet_cli.engine.diff.kinds import CHANGES
-from legnet_cli.engine.diff.layers import DatedObjects
 from legnet_cli.engine.diff.probability import taken
 from legnet_cli.engine.diff.tracks import Tracks
+from legnet_cli.engine.layers.placed import PlacedObjects
 from legnet_cli.geo.crs import CRS, reproject, within_180
 from legnet_cli.geo.features import Rows
 from legnet_cli.geo.local import LocalPlane
@@ -68,7 +68,7 @@ class ChangeFeatures:
             columns[f"scene_{name}"] = date.scenes.texts(own)
         return columns
 
-    def _sizes(self, date: DatedObjects, rows: NDArray[np.int64], side: int) -> Array:
+    def _sizes(self, date: PlacedObjects, rows: NDArray[np.int64], side: int) -> Array:
         sizes = np.full(len(rows), np.nan)
         sizes[rows >= 0] = side_lengths(date.boxes[rows[rows >= 0]], side, self._plane)
         return sizes
@@ -122,7 +122,7 @@ class TrackFeatures:
             "scene": scenes.astype(np.str_),
         }
 
-    def _by_last(self, rows: Rows) -> Iterator[tuple[DatedObjects, NDArray[np.int64], NDArray[np.int64]]]:
+    def _by_last(self, rows: Rows) -> Iterator[tuple[PlacedObjects, NDArray[np.int64], NDArray[np.int64]]]:
         """Dates on which some tracks were last seen, with their places in ``rows`` and their objects."""
         last, objects = self._tracks.last[rows], self._tracks.rows[rows]
         for number in np.unique(last).tolist():
@@ -141,7 +141,7 @@ def unit(crs: CRS | None) -> str:
     return "px" if crs is None else "m"
 
 
-def corners_in(date: DatedObjects, rows: NDArray[np.int64], crs: CRS | None) -> Array:
+def corners_in(date: PlacedObjects, rows: NDArray[np.int64], crs: CRS | None) -> Array:
     """Corners (n, 4, 2) of some objects in ``crs``; without one in pixels, y up."""
     corners = date.corners[rows]
     points = corners.reshape(-1, 2)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, boxes_to_polygons
 from legnet_cli.engine.diff.config import DiffConfig, Ground
-from legnet_cli.engine.diff.layers import DatedObjects
 from legnet_cli.engine.diff.pixels import ScenePixels
+from legnet_cli.engine.layers.placed import PlacedObjects
 from legnet_cli.errors import DataError, GeoError
 from legnet_cli.geo.crs import CRS
 from legnet_cli.geo.georef import Georef, read_georef
@@ -111,7 +111,7 @@ def _share(outlines: NDArray[np.object_], area: shapely.Geometry) -> Array:
     return share
 
 
-def seen_grounds(dates: Sequence[DatedObjects], plane: LocalPlane, config: DiffConfig) -> list[SeenGround]:
+def seen_grounds(dates: Sequence[PlacedObjects], plane: LocalPlane, config: DiffConfig) -> list[SeenGround]:
     """What each date shows; says which layers do not tell what was searched.
 
     Raises:
@@ -121,7 +121,7 @@ def seen_grounds(dates: Sequence[DatedObjects], plane: LocalPlane, config: DiffC
     return [_seen(date, number, plane, config) for number, date in enumerate(dates, 1)]
 
 
-def _seen(date: DatedObjects, number: int, plane: LocalPlane, config: DiffConfig) -> SeenGround:
+def _seen(date: PlacedObjects, number: int, plane: LocalPlane, config: DiffConfig) -> SeenGround:
     masks = [area for ground in _of_date(config.mask, number) for area in _read(ground, date, plane)[0]]
     lost = shapely.union_all(np.array(masks, object)) if masks else shapely.Polygon()
     given = _of_date(config.seen, number)
@@ -148,7 +148,7 @@ def _seen(date: DatedObjects, number: int, plane: LocalPlane, config: DiffConfig
     return SeenGround(np.array(moved, object), tuple(here.get(name, "") for name in names), offsets, lost, plane)
 
 
-def _paths_here(date: DatedObjects) -> dict[str, str]:
+def _paths_here(date: PlacedObjects) -> dict[str, str]:
     """Rasters of a date's scenes that are on this machine, by name."""
     paths = date.source.scene_paths
     return {name: path for name, path in paths.items() if is_local(path) and Path(path).exists()}
@@ -167,7 +167,7 @@ def _of_date(grounds: Sequence[Ground], number: int) -> list[Ground]:
     return [ground for ground in grounds if ground.date in (None, number)]
 
 
-def _read(ground: Ground, date: DatedObjects, plane: LocalPlane) -> tuple[NDArray[np.object_], list[str]]:
+def _read(ground: Ground, date: PlacedObjects, plane: LocalPlane) -> tuple[NDArray[np.object_], list[str]]:
     if not ground.path.exists():
         raise DataError(f"{ground.path}: no such file: check the name")
     found = read_areas(ground.path)
@@ -190,7 +190,7 @@ def _placed(areas: Areas, crs: CRS | None, plane: LocalPlane) -> tuple[NDArray[n
     return np.array([area for area, _ in kept], object), [name for _, name in kept]
 
 
-def check_overlap(dates: Sequence[DatedObjects], grounds: Sequence[SeenGround], reach: float) -> None:
+def check_overlap(dates: Sequence[PlacedObjects], grounds: Sequence[SeenGround], reach: float) -> None:
     """Refuse dates that share no ground.
 
     Args:
@@ -210,7 +210,7 @@ def check_overlap(dates: Sequence[DatedObjects], grounds: Sequence[SeenGround], 
             )
 
 
-def _extent(date: DatedObjects, ground: SeenGround, reach: float) -> shapely.Geometry | None:
+def _extent(date: PlacedObjects, ground: SeenGround, reach: float) -> shapely.Geometry | None:
     """Upright box around a date's objects and ground; None if nothing is known of it."""
     points = [date.boxes[:, :2]]
     if ground.areas is not None and len(ground.areas):
@@ -227,7 +227,7 @@ def _far(apart: float, crs: CRS | None) -> str:
     return f"{apart / 1000:,.3g} km" if apart >= 1000 else f"{apart:,.0f} m"
 
 
-def check_sizes(dates: Sequence[DatedObjects]) -> None:
+def check_sizes(dates: Sequence[PlacedObjects]) -> None:
     """Refuse layers in pixels of pictures of different sizes, as far as these are known.
 
     Raises:

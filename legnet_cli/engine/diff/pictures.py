@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -15,9 +14,10 @@ from legnet_cli.boxes import Array, boxes_to_polygons
 from legnet_cli.engine.diff.changes import Changes, shifted
 from legnet_cli.engine.diff.comparison import Comparison
 from legnet_cli.engine.diff.kinds import CHANGES, COLOURS, GONE, MOVED, NEW, RESIZED, TURNED
-from legnet_cli.engine.diff.layers import DatedObjects
 from legnet_cli.engine.diff.pixels import ScenePixels
 from legnet_cli.engine.diff.probability import taken
+from legnet_cli.engine.layers.crops import Picture, draw_crop
+from legnet_cli.engine.layers.placed import PlacedObjects
 from legnet_cli.errors import DataError
 
 SHOWN = 6  # of each kind of change
@@ -25,9 +25,6 @@ SHOWN = 6  # of each kind of change
 _SIDE = 200  # pixels of a picture's side
 _MARGIN = 3.0  # times the longer side of the object that a picture is wide
 _LEAST = 48  # pixels of the scene that it is wide at least
-_SUBPIXEL_BITS = 4
-
-Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def _surest(found: Changes, kind: int) -> list[int]:
     return [int(row) for row in rows[order][:SHOWN]]
 
 
-def _sides(found: Changes) -> tuple[tuple[DatedObjects, NDArray[np.int64]], tuple[DatedObjects, NDArray[np.int64]]]:
+def _sides(found: Changes) -> tuple[tuple[PlacedObjects, NDArray[np.int64]], tuple[PlacedObjects, NDArray[np.int64]]]:
     """Each date with the rows of its objects."""
     return ((found.old, found.old_rows), (found.new, found.new_rows))
 
@@ -130,15 +127,8 @@ class _Album:
             found = pixels.window(centre - half, centre + half)
             if found is None:
                 continue
-            tile, image, _ = found
-            canvas, scale = _canvas(image, np.array([tile.col, tile.row]) - (centre - half), 2 * half)
-            for box in outlined:
-                quad = pixels.corners(boxes_to_polygons(box[None]) - aside)[0]
-                points = ((quad - (centre - half)) * scale - 0.5) * 2**_SUBPIXEL_BITS
-                if np.abs(points).max() < 2**20:
-                    corners_px = [np.rint(points).astype(np.int32)]
-                    cv2.polylines(canvas, corners_px, True, colour, 2, cv2.LINE_AA, _SUBPIXEL_BITS)
-            return canvas
+            quads = pixels.corners(boxes_to_polygons(outlined) - aside)
+            return draw_crop(found, centre, 2 * half, _SIDE, [(quad, colour) for quad in quads])
         return None
 
     def _scenes(self, date: int, point: Array) -> Iterator[tuple[ScenePixels, float]]:
@@ -160,13 +150,3 @@ class _Album:
             return self._stack.enter_context(ScenePixels(path, self._known.plane, config.stretch, config.bands))
         except DataError:
             return None
-
-
-def _canvas(image: Picture, start: Array, side: float) -> tuple[Picture, float]:
-    """A square picture with ``image`` in it that begins at pixel ``start`` of ``side``; and its scale."""
-    scale = _SIDE / side
-    canvas = np.full((_SIDE, _SIDE, 3), 255, np.uint8)
-    matrix = np.array([[scale, 0, (start[0] + 0.5) * scale - 0.5], [0, scale, (start[1] + 0.5) * scale - 0.5]])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    cv2.warpAffine(image, matrix, (_SIDE, _SIDE), canvas, method, cv2.BORDER_TRANSPARENT)
-    return canvas, scale

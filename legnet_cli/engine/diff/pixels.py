@@ -5,16 +5,13 @@ from __future__ import annotations
 from types import TracebackType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array
-from legnet_cli.errors import DataError
+from legnet_cli.engine.layers.crops import Window, read_window
 from legnet_cli.geo.local import LocalPlane
 from legnet_cli.geo.raster import Scene
-from legnet_cli.tiles import Tile
 
 _CELL = 512  # pixels: objects whose centres share a cell are looked at in one window
-_LARGEST = 8192  # pixels: side of the largest window that is read
 _STEPS = np.linspace(-0.4, 0.4, 5)  # of an object's sides, where it is looked at
 _AS_IS = "0:255"  # values as they are, up to 255: enough to tell black
 
@@ -79,20 +76,9 @@ class ScenePixels:
             shown[number] &= not dark[y0 : y1 + 1, x0 : x1 + 1].all()
         return np.asarray(shown.mean(1))
 
-    def window(self, low: Array, high: Array) -> tuple[Tile, NDArray[np.uint8], NDArray[np.bool_]] | None:
-        """The part between pixels ``low`` and ``high`` (2,): where it lies, RGB, and which pixels hold data.
-
-        None where that is nothing, too much, or damaged.
-        """
-        size = (self._scene.width, self._scene.height)
-        start, stop = np.floor(low).clip(0, size).astype(int), np.ceil(high).clip(0, size).astype(int)
-        if (stop <= start).any() or (stop - start).max() > _LARGEST:
-            return None
-        tile = Tile(int(start[1]), int(start[0]), int(stop[1] - start[1]), int(stop[0] - start[0]))
-        try:
-            return (tile, *self._scene.read(tile))
-        except DataError:
-            return None
+    def window(self, low: Array, high: Array) -> Window | None:
+        """See :func:`read_window`."""
+        return read_window(self._scene, low, high)
 
 
 def _inside(corners: Array) -> Array:

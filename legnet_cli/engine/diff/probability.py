@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array
 from legnet_cli.engine.diff.kinds import GONE, NEW, SAME, UNSEEN
-from legnet_cli.engine.diff.layers import DatedObjects
+from legnet_cli.engine.layers.placed import PlacedObjects
 
 Index = NDArray[np.int64]
 
 
 def change_probabilities(
-    old: DatedObjects, new: DatedObjects, old_rows: Index, new_rows: Index, kinds: Index, recall: float | None
+    old: PlacedObjects, new: PlacedObjects, old_rows: Index, new_rows: Index, kinds: Index, recall: float | None
 ) -> Array | None:
     """Probability (n,) of each change; NaN for what is the same or unseen. None if a date has no probabilities.
 

@@ -21,12 +21,12 @@ from legnet_cli.engine.diff.config import DiffConfig
 from legnet_cli.engine.diff.features import ChangeFeatures, TrackFeatures
 from legnet_cli.engine.diff.ground import check_overlap, check_sizes, seen_grounds
 from legnet_cli.engine.diff.kinds import CHANGES
-from legnet_cli.engine.diff.layers import in_plane, plane_of
 from legnet_cli.engine.diff.report import write_change_report, write_track_report
 from legnet_cli.engine.diff.search import searched_layers
-from legnet_cli.engine.diff.source import class_names, read_layers
 from legnet_cli.engine.diff.tracks import by_class, find_tracks
 from legnet_cli.engine.diff.write import check_outputs, describe, output_crs, shift_values, write_objects
+from legnet_cli.engine.layers.placed import in_plane, plane_of
+from legnet_cli.engine.layers.source import class_names, read_layers, short_names
 from legnet_cli.engine.predict import SearchProgress
 from legnet_cli.errors import ConfigError
 
@@ -83,7 +83,8 @@ def diff(
     start = time.perf_counter()
     check_outputs(config)
     with searched_layers(config, on_progress, on_download) as paths:
-        layers = read_layers(paths, config)
+        names = config.names or short_names([Path(date) for date in config.dates])
+        layers = read_layers(paths, names, config.class_field)
         classes = class_names(layers, config.classes)
         plane = plane_of(layers)
         dates = in_plane(layers, plane, classes, config.score or 0.0)

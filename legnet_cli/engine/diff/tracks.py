@@ -12,10 +12,10 @@ from legnet_cli.boxes import Array
 from legnet_cli.engine.diff.changes import gate_of, shifted
 from legnet_cli.engine.diff.config import DiffConfig
 from legnet_cli.engine.diff.ground import SeenGround
-from legnet_cli.engine.diff.layers import DatedObjects
 from legnet_cli.engine.diff.match import match
 from legnet_cli.engine.diff.probability import taken
 from legnet_cli.engine.diff.register import NONE, Registration, register
+from legnet_cli.engine.layers.placed import PlacedObjects
 from legnet_cli.geo.features import Rows
 
 
@@ -32,7 +32,7 @@ class Tracks:
         first_boxes, boxes: (n, 5) where it was found first and last, in the plane, registered on the first date.
     """
 
-    dates: tuple[DatedObjects, ...]
+    dates: tuple[PlacedObjects, ...]
     registrations: tuple[Registration, ...]
     rows: NDArray[np.int64]
     searched: NDArray[np.bool_]
@@ -65,7 +65,7 @@ class Tracks:
         return best
 
 
-def find_tracks(dates: Sequence[DatedObjects], grounds: Sequence[SeenGround], config: DiffConfig) -> Tracks:
+def find_tracks(dates: Sequence[PlacedObjects], grounds: Sequence[SeenGround], config: DiffConfig) -> Tracks:
     """Follow the objects of ``dates`` (oldest first), whose ``grounds`` are given."""
     first = dates[0]
     rows, labels = np.arange(len(first))[:, None], first.labels

@@ -14,8 +14,8 @@ from legnet_cli import __version__
 from legnet_cli.engine.diff.config import DiffConfig
 from legnet_cli.engine.diff.ground import SeenGround
 from legnet_cli.engine.diff.kinds import COLOURS
-from legnet_cli.engine.diff.layers import DatedObjects
 from legnet_cli.engine.diff.register import Registration
+from legnet_cli.engine.layers.placed import PlacedObjects
 from legnet_cli.engine.predict import as_text, category_style, class_style, sidecar, today
 from legnet_cli.errors import ConfigError, GeoError
 from legnet_cli.files import atomic_path, check_not_input, check_output
@@ -73,7 +73,7 @@ def files_beside(out: Path, *, style: bool) -> list[Path]:
     ]
 
 
-def output_crs(config: DiffConfig, dates: Sequence[DatedObjects]) -> CRS | None:
+def output_crs(config: DiffConfig, dates: Sequence[PlacedObjects]) -> CRS | None:
     """Reference system of the layer; None for pixels.
 
     Raises:
@@ -87,7 +87,7 @@ def output_crs(config: DiffConfig, dates: Sequence[DatedObjects]) -> CRS | None:
     return WGS84
 
 
-def describe(config: DiffConfig, dates: Sequence[DatedObjects], shifts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def describe(config: DiffConfig, dates: Sequence[PlacedObjects], shifts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """How a layer of changes or tracks was made, as JSON values; ``shifts`` as :func:`shift_values` gives them."""
     record = {
         "legnet": __version__,
@@ -102,7 +102,7 @@ def describe(config: DiffConfig, dates: Sequence[DatedObjects], shifts: Sequence
     return {"run": run, "date": today().date().isoformat(), **record}
 
 
-def _date(date: DatedObjects, path: str) -> dict[str, Any]:
+def _date(date: PlacedObjects, path: str) -> dict[str, Any]:
     size, _, version = local_stamp(path).partition(" ")
     stamp = {"size": int(size), "mtime_ns": version} if size else {}
     return {"name": date.name, "path": path, **stamp, "objects": len(date), "made": date.source.record or None}

@@ -1,4 +1,4 @@
-"""The objects of each date, in one plane."""
+"""The objects of each layer, in one plane."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, boxes_to_polygons, polygons_to_boxes
-from legnet_cli.engine.diff.source import Names, SourceLayer
+from legnet_cli.engine.layers.source import Names, SourceLayer
 from legnet_cli.errors import counted
 from legnet_cli.geo.crs import CRS
 from legnet_cli.geo.local import LocalPlane
@@ -25,16 +25,16 @@ _ASIDE = 1e6  # pixels between scenes of a layer in pixels, which lie side by si
 
 
 @dataclass(frozen=True)
-class DatedObjects:
-    """Objects of one date in the plane in which dates are compared.
+class PlacedObjects:
+    """Objects of one layer in the plane of all.
 
     Attributes:
         source: of their layer.
         boxes: (n, 5) ``le90``, metres of the plane (or pixels), y down.
         corners: (n, 4, 2) in the layer's reference system.
-        labels: (n,) index the class names of all dates.
+        labels: (n,) index the class names of all layers.
         scores: (n,) NaN where unknown.
-        probabilities: (n,) or None if the layer does not tell.
+        probabilities, views: (n,) or None if the layer does not tell.
         scenes: of each object.
         offsets: by scene name, where a scene of a layer in pixels lies in the plane.
     """
@@ -45,6 +45,7 @@ class DatedObjects:
     labels: NDArray[np.int64]
     scores: Array
     probabilities: Array | None
+    views: Array | None
     scenes: Names
     offsets: dict[str, float]
 
@@ -53,7 +54,7 @@ class DatedObjects:
 
     @property
     def name(self) -> str:
-        """Name of the date."""
+        """Name of the layer."""
         return self.source.name
 
     @property
@@ -78,7 +79,7 @@ def plane_of(layers: Sequence[SourceLayer]) -> LocalPlane:
 
 def in_plane(
     layers: Sequence[SourceLayer], plane: LocalPlane, classes: Sequence[str], least: float
-) -> list[DatedObjects]:
+) -> list[PlacedObjects]:
     """The objects of each layer that are of ``classes`` and score ``least`` or more, in ``plane``.
 
     Raises:
@@ -99,7 +100,7 @@ def _offsets(layers: Sequence[SourceLayer]) -> list[dict[str, float]]:
 
 def _placed(
     layer: SourceLayer, plane: LocalPlane, classes: Sequence[str], least: float, offsets: dict[str, float]
-) -> DatedObjects:
+) -> PlacedObjects:
     index = {name: label for label, name in enumerate(classes)}
     labels = np.array([index.get(name, -1) for name in layer.classes.names.tolist()], np.int64)[layer.classes.codes]
     wanted = (labels >= 0) & ~(layer.scores < least)
@@ -111,14 +112,14 @@ def _placed(
     if offsets:
         boxes[:, 0] += np.array([offsets[name] for name in layer.scenes.names.tolist()])[layer.scenes.codes]
     keep = np.flatnonzero(sound & wanted)
-    probable = layer.probabilities
-    return DatedObjects(
+    return PlacedObjects(
         layer,
         boxes[keep],
         corners[keep],
         labels[keep],
         layer.scores[keep],
-        None if probable is None else probable[keep],
+        None if layer.probabilities is None else layer.probabilities[keep],
+        None if layer.views is None else layer.views[keep],
         Names(layer.scenes.codes[keep], layer.scenes.names),
         offsets,
     )

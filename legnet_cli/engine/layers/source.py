@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, boxes_to_polygons
 from legnet_cli.data.tables import read_csv, read_task1
-from legnet_cli.engine.diff.config import DiffConfig
 from legnet_cli.engine.predict import read_record
 from legnet_cli.errors import ConfigError, DataError, GeoError
 from legnet_cli.files import store_url
@@ -23,7 +22,7 @@ from legnet_cli.geo.vector import SUFFIXES
 
 logger = logging.getLogger(__name__)
 
-_FIELDS = ("score", "probability", "scene", "image")
+_FIELDS = ("score", "probability", "views", "scene", "image")
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,12 @@ class SourceLayer:
 
     Attributes:
         path: the file, or a folder of DOTA text.
-        name: of its date.
+        name: for people.
         table: outlines in its reference system.
         classes: class of each object.
         scores: (n,) NaN where unknown.
         probabilities: (n,) that each is an object, NaN where unknown; None if the layer does not tell.
+        views: (n,) share of the views or models that found each, as probabilities.
         scenes: scene of each object, empty where unknown.
         record: how it was made, as ``legnet predict`` says it; empty if unknown.
     """
@@ -73,6 +73,7 @@ class SourceLayer:
     classes: Names
     scores: Array
     probabilities: Array | None
+    views: Array | None
     scenes: Names
     record: dict[str, Any]
 
@@ -82,15 +83,19 @@ class SourceLayer:
         return {str(scene["name"]): str(scene["path"]) for scene in self.record.get("scenes", ())}
 
 
-def read_layers(paths: Sequence[Path], config: DiffConfig) -> list[SourceLayer]:
-    """The layers of all dates.
+def read_layers(paths: Sequence[Path], names: Sequence[str], class_field: str | None = None) -> list[SourceLayer]:
+    """Layers of objects that are to be looked at together.
+
+    Args:
+        paths: of the layers.
+        names: of each, for people.
+        class_field: column of the classes.
 
     Raises:
         DataError: one cannot be read, has no column of classes, or no way leads from one to the other.
         ConfigError: an unknown format.
     """
-    names = config.names or _short_names([Path(date) for date in config.dates])
-    layers = [_read(path, name, config) for path, name in zip(paths, names, strict=True)]
+    layers = [_read(path, name, class_field) for path, name in zip(paths, names, strict=True)]
     flat = [layer for layer in layers if layer.table.crs is None]
     if flat and len(flat) < len(layers):
         other = next(layer for layer in layers if layer.table.crs is not None)
@@ -100,7 +105,7 @@ def read_layers(paths: Sequence[Path], config: DiffConfig) -> list[SourceLayer]:
     return layers
 
 
-def _short_names(paths: Sequence[Path]) -> list[str]:
+def short_names(paths: Sequence[Path]) -> list[str]:
     """Names of the files without suffix; with their folders, then with numbers, where these are the same."""
     for names in ([path.stem for path in paths], [f"{path.absolute().parent.name}/{path.stem}" for path in paths]):
         if len(set(names)) == len(names):
@@ -108,7 +113,7 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     return [f"{number}: {path.stem}" for number, path in enumerate(paths, 1)]
 
 
-def _read(path: Path, name: str, config: DiffConfig) -> SourceLayer:
+def _read(path: Path, name: str, class_field: str | None) -> SourceLayer:
     if (url := store_url(path)) is not None:
         raise DataError(f"{url}: layers are read from this machine's disks: copy it there")
     if not path.exists():
@@ -122,14 +127,13 @@ def _read(path: Path, name: str, config: DiffConfig) -> SourceLayer:
     if path.suffix.lower() not in SUFFIXES:
         known = ", ".join((*SUFFIXES, ".csv"))
         raise ConfigError(f"{path}: not a layer of objects ({known}): give one, or --weights to search scenes")
-    column = (config.class_field or "class").lower()
+    column = (class_field or "class").lower()
     table = read_objects(path, (column, *_FIELDS))
     if column not in table.fields:
         known = ", ".join(table.fields) or "none of those that legnet predict writes"
         raise DataError(f"{path}: has no column {column!r} (it has {known}): name that of the classes by --class-field")
     count = len(table.sizes)
     scores = _numbers(table.fields.get("score"), count)
-    probable = table.fields.get("probability")
     scenes = table.fields.get("scene", table.fields.get("image", np.full(count, "")))
     return SourceLayer(
         path,
@@ -137,7 +141,8 @@ def _read(path: Path, name: str, config: DiffConfig) -> SourceLayer:
         table,
         Names.of(table.fields[column]),
         np.full(count, np.nan) if scores is None else scores,
-        _numbers(probable, count),
+        _numbers(table.fields.get("probability"), count),
+        _numbers(table.fields.get("views"), count),
         Names.of(scenes),
         record,
     )
@@ -155,7 +160,7 @@ def _read_text(path: Path, name: str, record: dict[str, Any]) -> SourceLayer:
     classes = Names(np.concatenate([np.zeros(0, np.int64), *labels]), np.array(names, np.str_))
     known = np.concatenate([np.zeros(0), *scores])
     pictures = Names(scenes, np.array([image.image for image in images], np.str_))
-    return SourceLayer(path, name, table, classes, known, None, pictures, record)
+    return SourceLayer(path, name, table, classes, known, None, None, pictures, record)
 
 
 def _numbers(values: NDArray[Any] | None, count: int) -> Array | None:
@@ -174,7 +179,7 @@ def _numbers(values: NDArray[Any] | None, count: int) -> Array | None:
 
 
 def class_names(layers: Sequence[SourceLayer], wanted: Sequence[str]) -> list[str]:
-    """The classes of all dates that are wanted, sorted; says which are not in all of them.
+    """The classes of all layers that are wanted, sorted; says which are not in all of them.
 
     Raises:
         ConfigError: a class that is wanted is in no layer.

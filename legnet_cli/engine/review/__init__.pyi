@@ -1,0 +1,2 @@
+from .selection import Choice as Choice
+from .selection import choose as choose
