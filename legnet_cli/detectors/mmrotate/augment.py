@@ -17,6 +17,7 @@ Image = NDArray[np.uint8]
 
 # steps of a mmrotate pipeline that others take over: reading, normalisation on the device, batching
 _TAKEN_OVER = ("LoadImageFromFile", "LoadAnnotations", "Normalize", "Pad", "DefaultFormatBundle", "Collect")
+_PLAIN = ("RResize", "RRandomFlip", "PolyRandomRotate")  # steps that treat any number of channels alike
 ROUND = ("storage-tank", "storagetank", "roundabout")  # classes turned by right angles only, their boxes being upright
 
 
@@ -67,12 +68,17 @@ class Augment:
             if type(flip).__name__ == "RRandomFlip":
                 _from_corners(flip)
 
+    @property
+    def moves_masks(self) -> bool:
+        """Whether an image may have a fourth channel."""
+        return all(type(step).__name__ in _PLAIN for step in self._steps)
+
     def __reduce__(self) -> tuple[type[Augment], tuple[Sequence[Mapping[str, Any]], str]]:
         """Made anew in a process that is started afresh: mmrotate's transforms need not be picklable."""
         return Augment, (self._made_of, self._angle)
 
     def __call__(self, image: Image, boxes: Array, labels: Labels, seed: int) -> tuple[Image, Array, Labels]:
-        """A changed image (H, W, 3), its ``le90`` boxes (n, 5) and labels (n,); the same for the same ``seed``."""
+        """A changed image (H, W, any), its ``le90`` boxes (n, 5) and labels (n,); the same for the same ``seed``."""
         results: dict[str, Any] = {
             "img": image,
             "img_fields": ["img"],

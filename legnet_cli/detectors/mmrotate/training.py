@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from legnet_cli.boxes import Array, from_le90
 from legnet_cli.detectors.mmrotate.build import build_mmrotate, prepare
 from legnet_cli.detectors.mmrotate.door import quiet
+from legnet_cli.detectors.mmrotate.ignore import ignore_ground
 from legnet_cli.detectors.mmrotate.norm import replace_batch_norms
 from legnet_cli.detectors.weights.recipes import MEAN, STD
 from legnet_cli.detectors.weights.tensors import State
@@ -32,6 +33,9 @@ class TrainableDetector(nn.Module):
     Args:
         model: mmrotate's model dict (see ``model_config``).
         angle: convention of its boxes, see ``legnet_cli.boxes``.
+
+    Attributes:
+        ignores: whether it takes masks of ignored ground.
 
     Raises:
         ConfigError: if mmrotate cannot build ``model``.
@@ -51,6 +55,7 @@ class TrainableDetector(nn.Module):
         with quiet():
             self.detector.init_weights()
         replace_batch_norms(self.detector)
+        self.ignores = ignore_ground(self.detector)
         self.detector.extract_feat = self._float_features(self.detector.extract_feat)
         for name, values in (("mean", MEAN), ("std", STD)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
@@ -65,33 +70,48 @@ class TrainableDetector(nn.Module):
 
         return extract_feat
 
-    def forward(self, images: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> dict[str, Tensor]:
+    def forward(
+        self, images: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor], ignored: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Losses by name, each summed over levels and stages; the sum of all is what to minimise.
 
         Args:
             images: (B, 3, H, W) uint8 RGB, any H and W.
             boxes: for each image (n, 5) float32 ``le90`` boxes in pixels.
             labels: for each image (n,) int64.
+            ignored: (B, H, W) bool; ground that is not background whatever it shows. For a model that ``ignores``.
         """
         x, metas = prepare(images, self.mean, self.std)
         own = [self._to_own(part) for part in boxes]
+        masks = {} if ignored is None else {"gt_bboxes_ignore": list(ignored)}
         with quiet():
-            found = self._losses(x, metas, own, list(labels))
-        return {
+            found = self._losses(x, metas, own, list(labels), masks)
+        losses = {
             name: torch.stack(value).sum() if isinstance(value, list) else value
             for name, value in found.items()
             if "loss" in name
         }
+        idle = [p for m in self.detector.modules() if hasattr(m, "fc_cls") for p in m.fc_cls.parameters()]
+        if ignored is not None and idle:
+            # a head that got no box has no loss of classes, but several processes wait for its gradient
+            name = next(iter(losses))
+            losses[name] = losses[name] + 0 * torch.stack([p.sum() for p in idle]).sum()
+        return losses
 
     def _losses(
-        self, x: Tensor, metas: list[dict[str, Any]], boxes: list[Tensor], labels: list[Tensor]
+        self,
+        x: Tensor,
+        metas: list[dict[str, Any]],
+        boxes: list[Tensor],
+        labels: list[Tensor],
+        masks: dict[str, list[Tensor]],
     ) -> dict[str, Any]:
         """mmrotate's losses; only backbone and neck are under autocast."""
         features = self.detector.extract_feat(x)
         self.detector.extract_feat, extract = lambda _: features, self.detector.extract_feat
         try:
             with torch.autocast(x.device.type, enabled=False):
-                found: dict[str, Any] = self.detector.forward_train(x, metas, boxes, labels)
+                found: dict[str, Any] = self.detector.forward_train(x, metas, boxes, labels, **masks)
         finally:
             self.detector.extract_feat = extract
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from legnet_cli.boxes import Array
 from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.gsd import dataset_gsd
-from legnet_cli.data.labels import ImageLabels, labels_of, listing
+from legnet_cli.data.labels import IGNORED, ImageLabels, labels_of, listing
 from legnet_cli.detectors.mmrotate.augment import Augment
 from legnet_cli.detectors.weights.recipes import MEAN
 from legnet_cli.errors import ConfigError, DataError
@@ -58,23 +58,37 @@ class DataCheck:
         return {**vars(self), "problems": list(self.problems)}
 
 
+class Sample(NamedTuple):
+    """An image (3, H, W) uint8, its ``le90`` boxes (n, 5), labels (n,), name, and mask (H, W) of ignored ground."""
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+    name: str
+    ignored: Tensor | None = None
+
+
 class Batch(NamedTuple):
-    """Images of a batch (B, 3, H, W) uint8, their ``le90`` boxes (n, 5) and labels (n,), and their names."""
+    """Images of a batch (B, 3, H, W) uint8, what belongs to each, and masks (B, H, W) bool of ignored ground if any."""
 
     images: Tensor
     boxes: list[Tensor]
     labels: list[Tensor]
     names: list[str]
+    ignored: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The batch on ``device``; waits for nothing if it lies in pinned memory."""
-        boxes, labels = ([t.to(device, non_blocking=True) for t in part] for part in (self.boxes, self.labels))
-        return Batch(self.images.to(device, non_blocking=True), boxes, labels, self.names)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The batch in pinned memory; the loader calls this."""
-        boxes, labels = ([t.pin_memory() for t in part] for part in (self.boxes, self.labels))
-        return Batch(self.images.pin_memory(), boxes, labels, self.names)
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        boxes, labels = ([change(tensor) for tensor in part] for part in (self.boxes, self.labels))
+        ignored = None if self.ignored is None else change(self.ignored)
+        return Batch(change(self.images), boxes, labels, self.names, ignored)
 
 
 @dataclass(frozen=True)
@@ -135,7 +149,7 @@ def load_train_data(
     sizes = Counter("{}×{}".format(*(image.size or ("?", "?"))) for image in part.images)
     check = DataCheck(
         images=len(part.images),
-        empty=sum(len(image) == 0 for image in part.images),
+        empty=sum(set(image.names) <= {IGNORED} for image in part.images),
         objects={name: counts[name] for name in names},
         sizes=dict(sizes.most_common(4)),
         problems=tuple(str(problem) for problem in dataset.problems),
@@ -147,45 +161,51 @@ def load_train_data(
     return TrainData(part.images, names, check)
 
 
-class Samples(Dataset[tuple[Tensor, Tensor, Tensor, str]]):
+class Samples(Dataset[Sample]):
     """Augmented images by ``(epoch, index)``; what comes does not depend on workers or order.
 
-    Ignored regions are filled with the mean colour: nothing is learnt from what they show, whatever the detector.
+    Ignored regions come as a mask for detectors that heed it. For others, and other transforms than turns and flips,
+    ``fill`` paints them in the mean colour. An object is seen wherever it lies.
     """
 
-    def __init__(self, data: TrainData, augment: Augment, seed: int, stretch: str) -> None:
+    def __init__(self, data: TrainData, augment: Augment, seed: int, stretch: str, *, fill: bool = False) -> None:
         found = [labels_of(image, data.classes) for image in data.images]
         self._images = [image.select(labels >= 0) for image, labels in zip(data.images, found, strict=True)]
         self._regions = [image.quads[labels < 0] for image, labels in zip(data.images, found, strict=True)]
         self._labels = [labels[labels >= 0] for labels in found]
         self._boxes = [image.boxes for image in self._images]
-        self._augment, self._seed, self._stretch = augment, seed, stretch
+        self._augment, self._seed, self._stretch, self._fill = augment, seed, stretch, fill
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, str]:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        image = self._images[index]
+        image, regions = self._images[index], self._regions[index]
         with Scene.open(str(image.path), stretch=self._stretch) as scene:
             pixels, _ = scene.read(Tile(0, 0, scene.height, scene.width))
-        if len(self._regions[index]):
-            pixels = without_regions(pixels, self._regions[index], image.quads)
+        if len(regions):
+            mask = region_mask(pixels.shape[:2], regions, image.quads)
+            if self._fill:
+                pixels = np.where(mask[..., None] > 0, np.round(MEAN).astype(np.uint8), pixels)
+            else:  # a fourth channel is turned and flipped as the others are
+                pixels = np.dstack([pixels, mask])
         seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0])
         pixels, boxes, labels = self._augment(pixels, self._boxes[index], self._labels[index], seed)
         chw = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        return chw, torch.from_numpy(boxes).float(), torch.from_numpy(labels), image.file
+        ignored = chw[3] > 127 if len(chw) > 3 else None
+        return Sample(chw[:3], torch.from_numpy(boxes).float(), torch.from_numpy(labels), image.file, ignored)
 
 
-def without_regions(pixels: NDArray[np.uint8], regions: Array, objects: Array) -> NDArray[np.uint8]:
-    """``pixels`` (H, W, 3) with the mean colour in ``regions`` (n, 4, 2), but for what ``objects`` (m, 4, 2) cover."""
+def region_mask(shape: tuple[int, ...], regions: Array, objects: Array) -> NDArray[np.uint8]:
+    """255 in ``regions`` (n, 4, 2) of an image of ``shape`` (H, W), but for what ``objects`` (m, 4, 2) cover."""
     import cv2
 
-    mask = np.zeros(pixels.shape[:2], np.uint8)
-    for quads, value in ((regions, 1), (objects, 0)):
+    mask = np.zeros(shape, np.uint8)
+    for quads, value in ((regions, 255), (objects, 0)):
         for quad in quads:  # in sixteenths of a pixel, from the centre of the first
             cv2.fillPoly(mask, [np.round((quad - 0.5) * 16).astype(np.int32)], value, shift=4)
-    return np.where(mask[..., None] > 0, np.round(MEAN).astype(np.uint8), pixels)
+    return mask
 
 
 class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
@@ -230,14 +250,20 @@ def make_loader(samples: Samples, sampler: GlobalBatchSampler, workers: int, pin
     )
 
 
-def collate(samples: Sequence[tuple[Tensor, Tensor, Tensor, str]]) -> Batch:
+def collate(samples: Sequence[Sample]) -> Batch:
     """One batch; smaller images are padded at right and bottom with the mean colour, which normalisation takes to 0."""
-    images, boxes, labels, names = zip(*samples, strict=True)
-    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
-    batch = torch.tensor(MEAN).round().to(torch.uint8).view(1, 3, 1, 1).repeat(len(images), 1, height, width)
-    for slot, image in zip(batch, images, strict=True):
-        slot[:, : image.shape[1], : image.shape[2]] = image
-    return Batch(batch, list(boxes), list(labels), list(names))
+    height, width = (max(sample.image.shape[axis] for sample in samples) for axis in (1, 2))
+    batch = torch.tensor(MEAN).round().to(torch.uint8).view(1, 3, 1, 1).repeat(len(samples), 1, height, width)
+    ignored = None
+    if any(sample.ignored is not None for sample in samples):
+        ignored = torch.zeros(len(samples), height, width, dtype=torch.bool)
+    for i, sample in enumerate(samples):
+        rows, cols = sample.image.shape[1:]
+        batch[i, :, :rows, :cols] = sample.image
+        if ignored is not None and sample.ignored is not None:
+            ignored[i, :rows, :cols] = sample.ignored
+    _, boxes, labels, names, _ = zip(*samples, strict=True)
+    return Batch(batch, list(boxes), list(labels), list(names), ignored)
 
 
 def _start_worker(worker: int) -> None:

@@ -90,7 +90,9 @@ class Loop:
         self.step = 0
         self.stepper = Stepper(fabric, model, plan, self.epoch_steps, seed)
         self.average = WeightAverage(model.weights(), plan.ema) if plan.ema else None
-        samples = Samples(data, Augment(plan.transforms, plan.angle), seed, stretch)
+        augment = Augment(plan.transforms, plan.angle)
+        fill = not (model.ignores and augment.moves_masks)
+        samples = Samples(data, augment, seed, stretch, fill=fill)
         self.loader = make_loader(samples, self.sampler, workers, fabric.device.type == "cuda")
         self.stop = StopSignal()
         self.pace = Pace(plan.batch * plan.accumulate * fabric.world_size)

@@ -26,7 +26,8 @@ class Stepper:
 
     Args:
         fabric: with its processes started.
-        model: takes images (B, 3, H, W), boxes and labels, and returns losses by name; with its first weights.
+        model: takes images (B, 3, H, W), boxes, labels and masks of ignored ground or None, and returns losses by name;
+            with its first weights.
         plan: optimizer, learning rates, accumulation and clipping.
         steps_per_epoch: of all processes together.
         seed: random seed.
@@ -81,7 +82,7 @@ class Stepper:
     def _losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         try:
             moved = batch.to(self._fabric.device)
-            found: dict[str, Tensor] = self._model(moved.images, moved.boxes, moved.labels)
+            found: dict[str, Tensor] = self._model(moved.images, moved.boxes, moved.labels, moved.ignored)
         except torch.OutOfMemoryError:
             raise DependencyError(
                 f"{self._fabric.device}: out of memory with {self._plan.batch} images at once: give a smaller --batch, "

@@ -75,6 +75,35 @@ def test_two_stages_learn_with_all_weights_even_without_objects(detector: str) -
     assert [name for name, tensor in model.named_parameters() if tensor.grad is None] == []
 
 
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_ignored_ground_is_neither_positive_nor_negative(detector: str) -> None:
+    """An object in it costs nothing, and nothing outside of it changes."""
+    model = made(f"{detector}/legnet-nano").train()
+    assert model.ignores
+    pixels, boxes, labels = batch()
+    none = [boxes[0][:0]], [labels[0][:0]]
+
+    def losses(boxes: list[Tensor], labels: list[Tensor], ignored: Tensor | None) -> dict[str, float]:
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002 - mmdet's samplers draw from the global generator
+        found = model(pixels[:1], boxes, labels, ignored)
+        model.zero_grad()
+        torch.stack(list(found.values())).sum().backward()
+        return {name: float(value.detach()) for name, value in found.items()}
+
+    everything = torch.ones(1, 96, 96, dtype=torch.bool)
+    assert not any(losses(*none, everything).values())
+    assert not any(float(p.grad.abs().sum()) for p in model.parameters() if p.grad is not None)
+    assert not [name for name, p in model.named_parameters() if p.grad is None and "fc_" in name]
+    if detector == "rotated-fcos":  # its head has nothing random: half the ground is at most as much
+        half = everything.clone()
+        half[..., 48:] = False
+        assert 0 < losses(*none, half)["loss_cls"] < losses(*none, None)["loss_cls"]
+    assert losses(*none, ~everything) == pytest.approx(losses(*none, None))
+    objects = losses([boxes[0]], [labels[0]], everything)
+    assert any(value for name, value in objects.items() if name.endswith("loss_bbox"))  # they count wherever they lie
+
+
 @pytest.mark.parametrize("name", ["s2anet/legnet-nano", "r3det/legnet-nano"])
 def test_boxes_reach_the_head_in_its_own_angles(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, taken = made(name), []

@@ -8,7 +8,8 @@ import torch
 
 from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.png import encode_png
-from legnet_cli.engine.train.data import GlobalBatchSampler, Samples, collate, load_train_data
+from legnet_cli.detectors.mmrotate.augment import Augment, stock_transforms
+from legnet_cli.engine.train.data import GlobalBatchSampler, Sample, Samples, collate, load_train_data
 
 
 @pytest.mark.parametrize(("images", "batch", "accumulate", "processes"), [(10, 2, 1, 1), (10, 1, 1, 3), (3, 4, 1, 1)])
@@ -60,7 +61,7 @@ def test_nothing_is_learnt_from_ignored_regions(tmp_path):
 
     def sample(choice):
         data = load_train_data(tmp_path, None, choice)
-        samples = Samples(data, lambda pixels, boxes, labels, seed: (pixels, boxes, labels), 0, "auto")
+        samples = Samples(data, lambda pixels, boxes, labels, seed: (pixels, boxes, labels), 0, "auto", fill=True)
         return data, *(tensor.numpy() for tensor in samples[0, 0][:3])
 
     data, pixels, boxes, labels = sample(ClassChoice(("ship",)))
@@ -79,10 +80,34 @@ def test_nothing_is_learnt_from_ignored_regions(tmp_path):
     assert (pixels == 9).all()
 
 
+def test_masks_of_ignored_regions_are_turned_with_their_image(tmp_path, mmrotate):
+    for folder in ("images", "labelTxt"):
+        (tmp_path / folder).mkdir()
+    pixels = np.full((64, 64, 3), 9, np.uint8)
+    pixels[8:40, 8:24] = 200  # the region's ground is as bright as no other
+    (tmp_path / "images/a.png").write_bytes(encode_png(pixels))
+    lines = ("8 8 24 8 24 40 8 40 ignored 0", "30 30 42 30 42 48 30 48 ship 0")
+    (tmp_path / "labelTxt/a.txt").write_text("\n".join(lines))
+    data = load_train_data(tmp_path, None, ClassChoice())
+    augment = Augment(stock_transforms("le90", data.classes), "le90")
+    assert augment.moves_masks
+    samples = Samples(data, augment, 0, "auto")
+    found = [samples[epoch, 0] for epoch in range(8)]
+    assert len({sample.image.numpy().tobytes() for sample in found}) > 4
+    for sample in found:
+        assert ((sample.image[0] > 104) == sample.ignored).float().mean() > 0.98  # but for the edges
+    plain = Sample(torch.zeros(3, 80, 64, dtype=torch.uint8), torch.zeros(0, 5), torch.zeros(0), "b")
+    batch = collate([found[0], plain])
+    assert torch.equal(batch.ignored[0, :64], found[0].ignored)
+    assert not batch.ignored[0, 64:].any()
+    assert not batch.ignored[1].any()
+    assert collate([plain]).ignored is None
+
+
 def test_smaller_images_are_padded_with_the_mean_colour():
     samples = [
-        (torch.full((3, 4, 6), 9, dtype=torch.uint8), torch.ones(2, 5), torch.tensor([0, 1]), "a"),
-        (torch.full((3, 5, 2), 7, dtype=torch.uint8), torch.ones(0, 5), torch.tensor([], dtype=torch.int64), "b"),
+        Sample(torch.full((3, 4, 6), 9, dtype=torch.uint8), torch.ones(2, 5), torch.tensor([0, 1]), "a"),
+        Sample(torch.full((3, 5, 2), 7, dtype=torch.uint8), torch.ones(0, 5), torch.tensor([], dtype=torch.int64), "b"),
     ]
     batch = collate(samples)
     assert batch.images.shape == (2, 3, 5, 6)
