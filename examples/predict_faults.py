@@ -103,7 +103,7 @@ class QuickDetector:
     """Takes each bright square of 8 pixels for an object: a round of kills takes a second, not minutes."""
 
     card = ModelCard("quick", "oriented-rcnn/legnet-nano", ("bright",), tile=TILE, overlap=0)
-    device, precision, engine = torch.device("cpu"), "fp32", "torch"
+    device, precision, engine, kernels, network = torch.device("cpu"), "fp32", "torch", "direct", None
 
     def detect(self, images: NDArray[np.uint8]) -> list[Detections]:
         """See :class:`Detector`."""

@@ -27,6 +27,8 @@ class BlobDetector:
     batches: list[int] = field(default_factory=list)
     precision: str = "fp32"
     engine: str = "torch"
+    kernels: str = "direct"
+    network: None = None
 
     def detect(self, images):
         self.batches.append(len(images))

@@ -51,6 +51,7 @@ REGISTRY: dict[str, str] = {
     "--job": "predict",
     "--json": "split train predict diff eval export benchmark convert models doctor",
     "--json-file": "benchmark",
+    "--kernels": "predict eval benchmark",
     "--labels": "split train eval convert",
     "--layers": "benchmark",
     "--length-ratio": "diff",

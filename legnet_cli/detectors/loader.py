@@ -24,9 +24,11 @@ from legnet_cli.detectors.engines import (
     prepare_compiling,
 )
 from legnet_cli.detectors.export.cache import kept_export
-from legnet_cli.detectors.fast.cpu import slow_bf16
+from legnet_cli.detectors.fast.kernels import DIRECT
+from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
+from legnet_cli.detectors.measured import network_key
 from legnet_cli.detectors.metadata import is_exported
-from legnet_cli.detectors.networks import Network, build_network
+from legnet_cli.detectors.networks import AUTO, Network, build_network
 from legnet_cli.detectors.runtimes import onnx_providers, open_exported
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard, read_checkpoint
 from legnet_cli.detectors.weights.fetch import WEIGHTS, DownloadProgress, fetch, sha256
@@ -46,6 +48,7 @@ class Detector:
         precision: fp32, bf16 or fp16, as chosen for ``auto``; an exported file may also be int8.
         network: the PyTorch network that searches, if it is one.
         engine: torch, onnxruntime or openvino.
+        key: of the network in PyTorch, under which measurements of it are kept.
     """
 
     card: ModelCard
@@ -54,6 +57,12 @@ class Detector:
     _search: Callable[[Tensor], list[Detections]] = field(repr=False)
     network: Network | None = field(default=None, repr=False)
     engine: str = TORCH
+    key: str = ""
+
+    @property
+    def kernels(self) -> str:
+        """How layers are computed, see ``fast.kernels``."""
+        return self.network.kernels if isinstance(self.network, OrientedRCNN) else DIRECT
 
     def detect(self, images: NDArray[np.uint8]) -> list[Detections]:
         """Detections in pixels in each of the images, RGB (B, H, W, 3) of any size, best first.
@@ -86,6 +95,7 @@ def load_detector(
     device: str = "auto",
     precision: str = "auto",
     engine: str = "auto",
+    kernels: str = AUTO,
     compile: bool = False,
     score_threshold: float | None = 0.05,
     max_detections: int = 2000,
@@ -101,6 +111,8 @@ def load_detector(
         precision: fp32, bf16, fp16, or ``auto``, see :func:`choose_precision`.
         engine: torch, onnxruntime or openvino (see ``engines``); ``auto`` is PyTorch for weights, and for an exported
             file the runtime of its format.
+        kernels: how layers are computed on a CPU: ``auto`` as measured on this machine (see ``tuning``) or else by the
+            kind of CPU, ``default`` by that alone, ``direct`` by PyTorch's own layers, or a choice of ``fast.kernels``.
         compile: compile the network, which takes minutes at first: for GPUs and many images.
         score_threshold: lowest score kept, 0 to 1; None for the least threshold of the card.
         max_detections: most boxes per image.
@@ -135,6 +147,7 @@ def load_detector(
             checkpoint,
             place,
             chosen,
+            kernels=kernels,
             compile=compile,
             score_threshold=score_threshold,
             max_detections=max_detections,
@@ -202,6 +215,7 @@ def build_detector(
     device: torch.device,
     precision: NetworkPrecision = "fp32",
     *,
+    kernels: str = AUTO,
     compile: bool = False,
     score_threshold: float = 0.05,
     max_detections: int = 2000,
@@ -212,14 +226,13 @@ def build_detector(
         CheckpointError: if names or shapes of the tensors do not fit the recipe.
         DependencyError: if the detector needs mmrotate and that is absent.
     """
-    if precision == "bf16" and device.type == "cpu" and slow_bf16():
-        logger.warning("--precision bf16: this CPU computes it more slowly than fp32: leave the flag out for speed")
     network = build_network(
         checkpoint,
         device,
         precision,
+        kernels=kernels,
         compile=compile,
         score_threshold=score_threshold,
         max_detections=max_detections,
     )
-    return Detector(checkpoint.card, device, precision, network.detect, network)
+    return Detector(checkpoint.card, device, precision, network.detect, network, key=network_key(checkpoint.state))

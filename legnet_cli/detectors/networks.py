@@ -11,13 +11,17 @@ from torch import Tensor, nn
 
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors.devices import PRECISIONS, NetworkPrecision
-from legnet_cli.detectors.fast.cpu import fast_products
+from legnet_cli.detectors.fast.kernels import text_to_choice, usual_choice
 from legnet_cli.detectors.fast.oriented_rcnn import OrientedLayers, OrientedRCNN
+from legnet_cli.detectors.measured import network_key, read_measured
 from legnet_cli.detectors.stages import StageObserver
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
 from legnet_cli.detectors.weights.model_config import model_config
 from legnet_cli.detectors.weights.random_weights import random_state
 from legnet_cli.detectors.weights.recipes import BACKBONES, DETECTORS, Recipe, get_recipe
+from legnet_cli.errors import ConfigError
+
+AUTO, USUAL = "auto", "default"  # choices of kernels by name, besides ``direct``
 
 
 class Network(Protocol):
@@ -41,8 +45,11 @@ def build_network(
     compile: bool,
     score_threshold: float,
     max_detections: int,
+    kernels: str = AUTO,
 ) -> Network:
     """The quickest way to run the detector of ``checkpoint``; arguments as of ``OrientedRCNN``.
+
+    ``kernels`` is as of ``loader.load_detector``; on a CPU in float32, uncompiled, there is a choice.
 
     Raises:
         CheckpointError: if names or shapes of the tensors do not fit the recipe.
@@ -56,9 +63,26 @@ def build_network(
 
         return MMRotateDetector(config, checkpoint.state, **options)
     network = OrientedRCNN(config, checkpoint.state, **options)
-    if device.type == "cpu" and precision == "fp32" and not compile and fast_products():
-        network.use_winograd()
+    if device.type == "cpu" and precision == "fp32" and not compile:
+        use_kernels(network, kernels, network_key(checkpoint.state), checkpoint.card.tile)
     return network
+
+
+def use_kernels(network: OrientedRCNN, asked: str, key: str, tile: int) -> None:
+    """Have ``network``, of that key, compute its layers as ``asked``, on tiles of ``tile`` pixels.
+
+    Raises:
+        ConfigError: ``asked`` is neither a name nor a choice for its layers.
+    """
+    layers = network.choosable
+    kept = read_measured(key, tile, torch.get_num_threads()).get("kernels") if asked == AUTO else None
+    try:
+        choice = None if kept is None else text_to_choice(str(kept), layers)
+    except ConfigError:  # a damaged file
+        choice = None
+    if choice is None:
+        choice = usual_choice(layers) if asked in (AUTO, USUAL) else text_to_choice(asked, layers)
+    network.use_kernels(choice)
 
 
 def random_checkpoint(recipe: Recipe) -> Checkpoint:

@@ -107,6 +107,15 @@ def engine() -> Any:
     return option("auto", "Runtime; all but torch need the extra 'export'.")
 
 
+def kernels() -> Any:
+    """How layers are computed."""
+    return option(
+        "auto",
+        "Kernels of wide layers on a CPU: auto (measured once, see benchmark --tune), default (by the kind of CPU) or "
+        "direct (PyTorch's own).",
+    )
+
+
 def precision() -> Any:
     """Type of numbers."""
     return option("auto", "Numerical precision of the network.")

@@ -10,12 +10,11 @@ import torch
 
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors import loader
-from legnet_cli.detectors.fast import cpu
 from legnet_cli.detectors.fast.oriented_rcnn import OrientedLayers
-from legnet_cli.detectors.loader import Detector, build_detector, load_checkpoint, load_detector
+from legnet_cli.detectors.loader import Detector, load_detector
 from legnet_cli.detectors.mmrotate.build import build_mmrotate
 from legnet_cli.detectors.weights.checkpoint import ModelCard, save_checkpoint
-from legnet_cli.detectors.weights.fetch import EMBEDDED, WEIGHTS, WeightFile
+from legnet_cli.detectors.weights.fetch import WEIGHTS, WeightFile
 from legnet_cli.detectors.weights.model_config import model_config
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.errors import CheckpointError, DependencyError
@@ -114,23 +113,6 @@ def test_tensors_that_do_not_fit_are_named_with_the_file(folder: Path, tmp_path:
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match=r"w\.pth: .*1 of another shape \(neck\.fpn_convs\.0\.conv\.bias \[3\]"):
         load_detector(tmp_path / "w.pth", **OPTIONS)
-
-
-@pytest.mark.parametrize(
-    ("facts", "slow"),
-    [
-        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16", True),
-        ("vendor_id : GenuineIntel\nflags : avx512_bf16 amx_bf16 amx_tile", False),
-        ("vendor_id : AuthenticAMD\nflags : avx512f avx512_bf16", False),
-        ("vendor_id : AuthenticAMD\nflags : avx2", True),
-        ("Features : asimd bf16", False),
-        ("", False),
-    ],
-)
-def test_bf16_where_it_is_slow_is_warned_of(monkeypatch, caplog, facts, slow):
-    monkeypatch.setattr(cpu, "_facts", lambda: facts)
-    build_detector(load_checkpoint(EMBEDDED), torch.device("cpu"), "bf16")
-    assert ("more slowly than fp32" in caplog.text) == slow
 
 
 def test_cards_name_the_model_by_its_file(folder: Path, tmp_path: Path) -> None:

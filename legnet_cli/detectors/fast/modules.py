@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from legnet_cli.backbones._layers import Pairs
-from legnet_cli.detectors.fast.cpu import fast_products
 from legnet_cli.detectors.fast.fold import set_conv
 
 
@@ -143,29 +142,18 @@ class RPNHead(nn.Module):
         self.sizes = [len(self.rpn_cls.weight), len(self.rpn_reg.weight), spare]
 
 
-class WideLinear(nn.Linear):
-    """A linear layer that runs float32 as a 1×1 convolution on a CPU where that is up to twice as fast."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs) to (n, outputs)."""
-        if x.device.type != "cpu" or x.dtype != torch.float32 or fast_products():
-            return super().forward(x)
-        image = x.t()[None, :, :, None]  # a column of n pixels, channels-last
-        return F.conv2d(image, self.weight[:, :, None, None], self.bias)[0, :, :, 0].t()
-
-
 class BoxHead(nn.Module):
     """Two shared layers, then class logits and five offsets for each box."""
 
     def __init__(self, inputs: int, width: int, num_classes: int) -> None:
         super().__init__()
-        self.shared_fcs = nn.ModuleList([WideLinear(inputs, width), WideLinear(width, width)])
+        self.shared_fcs = nn.ModuleList([nn.Linear(inputs, width), nn.Linear(width, width)])
         self.fc_cls = nn.Linear(width, num_classes + 1)
         self.fc_reg = nn.Linear(width, 5)
 
     def read_channels_last(self, channels: int) -> None:
         """See :func:`read_channels_last`."""
-        read_channels_last(cast(WideLinear, self.shared_fcs[0]), channels)
+        read_channels_last(cast(nn.Linear, self.shared_fcs[0]), channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(n, inputs) to float32 logits (n, num_classes + 1), background last, and offsets (n, 5)."""

@@ -27,8 +27,8 @@ from legnet_cli.detectors.fast.decoding import (
     scale_offsets,
 )
 from legnet_cli.detectors.fast.fold import fold_before, fold_norms, regroup, scale_input
+from legnet_cli.detectors.fast.kernels import DIRECT, Layer, choice_to_text, kernels_of, make_kernel
 from legnet_cli.detectors.fast.modules import FPN, BoxHead, RoIHead, RPNHead, named_layers
-from legnet_cli.detectors.fast.winograd import replace_wide
 from legnet_cli.detectors.stages import StageObserver, observed_modules, unobserved
 from legnet_cli.detectors.weights.recipes import MEAN, STD, STRIDE
 from legnet_cli.detectors.weights.tensors import check_state
@@ -37,7 +37,7 @@ from legnet_cli.ops.roi_align import roi_align_rotated
 
 _BACKBONES: dict[str, Callable[..., Pyramid]] = {"LEGNet": LEGNet, "UnravelNet": UnravelNet}
 # boxes whose features are worked on at a time: on a CPU what the cache holds
-_CPU_BOXES, _DEVICE_BOXES = 512, 1 << 15
+CPU_BOXES, _DEVICE_BOXES = 512, 1 << 15
 
 
 class OrientedLayers(nn.Module):
@@ -100,6 +100,12 @@ class OrientedRCNN(OrientedLayers):
             part.to(self.dtype)
         self.to(device).to(memory_format=torch.channels_last)
         self.mean = torch.tensor(MEAN, device=device)
+        unused = {f"neck.fpn_convs.{level}.conv" for level in self.neck.merged}
+        several = {name: layer for name, layer in self.named_modules() if len(kernels_of(layer)) > 1}
+        # as PyTorch's own layers, of those that may be computed otherwise
+        self.choosable: dict[str, Layer] = {name: layer for name, layer in several.items() if name not in unused}
+        self._choice: dict[str, str] = {}
+        self.compiled = compile
         if compile:
             self.dense = torch.compile(self.dense)  # type: ignore[method-assign]
 
@@ -114,9 +120,17 @@ class OrientedRCNN(OrientedLayers):
         self.rpn_head.merge_outputs()
         self.roi_head.bbox_head.read_channels_last(self.cfg["roi_head"]["bbox_head"]["in_channels"])
 
-    def use_winograd(self) -> None:
-        """Run wide convolutions with fewer multiplications; outputs change by rounding alone."""
-        replace_wide(self, {f"neck.fpn_convs.{level}.conv" for level in self.neck.merged})
+    def use_kernels(self, choice: Mapping[str, str]) -> None:
+        """Compute layers by the kernels of ``choice``, the others directly; outputs change by rounding alone."""
+        for name, layer in self.choosable.items():
+            if choice.get(name) != self._choice.get(name):
+                self.set_submodule(name, make_kernel(layer, choice.get(name, DIRECT)))
+        self._choice = dict(choice)
+
+    @property
+    def kernels(self) -> str:
+        """The choice of kernels in use."""
+        return choice_to_text(self._choice)
 
     @torch.inference_mode()
     def detect(self, images: Tensor) -> list[Detections]:
@@ -196,7 +210,7 @@ class OrientedRCNN(OrientedLayers):
         # by level, then from top to bottom: neighbours share feature rows in the cache
         order = torch.argsort(levels * (1 << 20) + rois[:, 2])
         head = self.roi_head.bbox_head
-        limit = _CPU_BOXES if rois.device.type == "cpu" else _DEVICE_BOXES
+        limit = CPU_BOXES if rois.device.type == "cpu" else _DEVICE_BOXES
         logits, offsets = rois.new_empty(len(rois), head.fc_cls.out_features), rois.new_empty(len(rois), 5)
         counts = torch.bincount(levels, minlength=len(strides)).tolist()
         for level, members in enumerate(torch.split(order, counts)):

@@ -6,8 +6,6 @@ An output tile of 4 × 4 pixels takes 36 products of matrices in place of 144 fo
 
 from __future__ import annotations
 
-from collections.abc import Container
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,13 +17,17 @@ SIDE = 4  # pixels of an output tile
 POINTS = {2: (0.5, -0.5, 1.5, -1.5), 3: (0.0, 0.75, -0.75, 1.5, -1.5)}
 _AT_ONCE = 64  # tiles: what they become stays in the cache
 _LEAST_PIXELS = 400  # of an output for which it pays
-_LEAST_CHANNELS = 128
 
 
 class WinogradConv(nn.Conv2d):
-    """A convolution of stride 1 that works on tiles, image by image and in strips of rows that the cache holds."""
+    """A convolution of stride 1 that works on tiles, image by image and in strips of rows that the cache holds.
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    Args:
+        conv: the convolution, whose weight and bias it shares.
+        convolve: multiply matrices as 1×1 convolutions, which take another library (oneDNN) than products.
+    """
+
+    def __init__(self, conv: nn.Conv2d, convolve: bool = False) -> None:
         size, pad = conv.kernel_size[0], conv.padding[0]
         assert isinstance(pad, int)
         bias = conv.bias is not None
@@ -33,7 +35,10 @@ class WinogradConv(nn.Conv2d):
         self.weight, self.bias = conv.weight, conv.bias
         after, kernel, before = (torch.from_numpy(m) for m in transforms(size))
         products = torch.einsum("ai,bj,ocij->abco", kernel, kernel, conv.weight.double())
-        self.register_buffer("products", products.flatten(0, 1).to(conv.weight.dtype).contiguous(), persistent=False)
+        products = products.flatten(0, 1).to(conv.weight.dtype)
+        self.convolve = convolve
+        products = products.transpose(1, 2)[..., None, None] if convolve else products
+        self.register_buffer("products", products.contiguous(), persistent=False)
         self.register_buffer("before", torch.kron(before, before).to(conv.weight.dtype), persistent=False)
         self.register_buffer("after", torch.kron(after, after).to(conv.weight.dtype), persistent=False)
         self.products: Tensor
@@ -41,14 +46,10 @@ class WinogradConv(nn.Conv2d):
         self.after: Tensor
 
     @staticmethod
-    def pays(conv: nn.Conv2d) -> bool:
-        """Whether ``conv`` is one that this is faster for."""
-        return (
-            conv.kernel_size in ((2, 2), (3, 3))
-            and conv.stride == conv.dilation == (1, 1)
-            and conv.groups == 1
-            and min(conv.in_channels, conv.out_channels) >= _LEAST_CHANNELS
-        )
+    def takes(conv: nn.Conv2d) -> bool:
+        """Whether ``conv`` can be computed so."""
+        plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
+        return plain and conv.kernel_size in ((2, 2), (3, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out, H', W'), channels-last."""
@@ -78,9 +79,16 @@ class WinogradConv(nn.Conv2d):
         shape = (reach, reach, rows, columns, channels)
         windows = x.as_strided(shape, (down, across, SIDE * down, SIDE * across, 1))
         spread = (self.before @ windows.reshape(reach**2, -1)).view(reach**2, -1, channels)
-        products = torch.bmm(spread, self.products)
+        products = self._multiply(spread)
         out = (self.after @ products.flatten(1)).view(SIDE, SIDE, rows, columns, -1)
         return out if self.bias is None else out.add_(self.bias)
+
+    def _multiply(self, spread: Tensor) -> Tensor:
+        """(n, tiles, C) by the n matrices of the kernel: (n, tiles, out)."""
+        if not self.convolve:
+            return torch.bmm(spread, self.products)
+        pairs = zip(spread, self.products, strict=True)
+        return torch.stack([F.conv2d(one.t()[None, :, :, None], kernel)[0, :, :, 0].t() for one, kernel in pairs])
 
 
 def transforms(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -101,10 +109,3 @@ def transforms(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDA
     b[-1] = np.poly(points)[::-1]
     scale = np.abs(b).max(1, keepdims=True)  # rows of like size
     return a, g * scale, b / scale
-
-
-def replace_wide(model: nn.Module, unused: Container[str] = ()) -> None:
-    """Replace, in place, the convolutions of ``model``, but for ``unused``, that a :class:`WinogradConv` outruns."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.Conv2d) and name not in unused and WinogradConv.pays(module):
-            model.set_submodule(name, WinogradConv(module))

@@ -41,6 +41,7 @@ class BenchmarkConfig(Settings):
     precisions: tuple[Precision, ...] = option(("auto",), "Numerical precisions: fp32,bf16.", "--precision")
     device: str = options.device()
     engine: Engine = options.engine()
+    kernels: str = options.kernels()
     repeat: int | None = option(None, "Number of timed searches of each.", unset="by --seconds", least=1)
     seconds: float = option(10.0, "Seconds for each precision and batch size.")
     baseline: bool = option(False, "Time the same weights through mmrotate, alternately.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from legnet_cli.detectors.cpu import cpu_name
 from legnet_cli.engine.doctor import CPU_FEATURES, cpu_flags
 from legnet_cli.engine.process import processors
 
@@ -43,7 +43,7 @@ def detect_machine(device: torch.device) -> Machine:
     """Facts about the machine ``device`` is part of."""
     known = cpu_flags() or set()
     return Machine(
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores=processors(),
         threads=torch.get_num_threads(),
         features=tuple(name for name, (ours, linux, _) in CPU_FEATURES.items() if {ours, linux} & known),
@@ -52,12 +52,3 @@ def detect_machine(device: torch.device) -> Machine:
         python=platform.python_version(),
         torch=torch.__version__,
     )
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()

@@ -130,10 +130,16 @@ def _open(
         size = sum(tensor.numel() * tensor.element_size() for tensor in made.state.values())
         if needs_export(config.engine):
             return _Subject(_exported(config, made), None, size / 1e6)
-        return _Subject(build_detector(made, device, choose_precision(config.precisions[0], device)), made, size / 1e6)
+        precision = choose_precision(config.precisions[0], device)
+        return _Subject(build_detector(made, device, precision, kernels=config.kernels), made, size / 1e6)
     weights = config.weights or EMBEDDED
     first = load_detector(
-        weights, device=config.device, engine=config.engine, precision=config.precisions[0], progress=on_download
+        weights,
+        device=config.device,
+        engine=config.engine,
+        precision=config.precisions[0],
+        kernels=config.kernels,
+        progress=on_download,
     )
     path = fetch(weights)
     # OpenVINO keeps the weights in a file beside the network
@@ -216,7 +222,7 @@ def _measure_rest(
 def _load(config: BenchmarkConfig, subject: _Subject, precision: str) -> Detector:
     if subject.checkpoint:
         device = subject.first.device
-        return build_detector(subject.checkpoint, device, choose_precision(precision, device))
+        return build_detector(subject.checkpoint, device, choose_precision(precision, device), kernels=config.kernels)
     weights = config.weights or EMBEDDED
     return load_detector(weights, device=config.device, engine=config.engine, precision=precision)
 

@@ -14,12 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.labels import listing
 from legnet_cli.data.tables import check_task1
 from legnet_cli.detectors.devices import choose_device
 from legnet_cli.detectors.engines import check_engine
 from legnet_cli.detectors.loader import Detector, load_detector
+from legnet_cli.detectors.tuning import settle_kernels
 from legnet_cli.detectors.weights.calibration import ClassCalibration
 from legnet_cli.detectors.weights.checkpoint import ModelCard, rewrite_card
 from legnet_cli.detectors.weights.fetch import fetch
@@ -180,6 +183,7 @@ def _search(
         device=config.device,
         engine=config.engine,
         precision=config.precision,
+        kernels=config.kernels,
         score_threshold=config.score,
         progress=on_download,
     )
@@ -187,6 +191,7 @@ def _search(
     plan = _plan(config, detector)
     grids = plan_grids(truth, plan)
     total = count_tiles(grids, plan) * (1 + PASSES * config.robustness)
+    settle_kernels(detector, config.kernels, plan.tile, total, torch.get_num_threads())
     done = 0
 
     def advance(count: int) -> None:

@@ -79,6 +79,7 @@ class PredictConfig(Settings):
     device: str = options.device()
     engine: Engine = options.engine()
     precision: Precision = options.precision()
+    kernels: str = options.kernels()
     compile: bool = option(False, "Compile the network first: minutes, for GPUs and many tiles.")
     workers: int = option(1, "Processes that search, each with a fair share of threads.", least=1)
     devices: str | None = option(None, "One process a GPU: auto for all, their number, or which: 0,2.")

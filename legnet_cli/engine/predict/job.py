@@ -1,6 +1,6 @@
 """The folder of a search: what each unit of work found, so that nothing is lost and many workers can share it.
 
-``job.json`` says what decides the result, ``holder*.json`` who works on it and how far it has come;
+``job.json`` and ``kernels.txt`` say what decides the result, ``holder*.json`` who works on it and how far it has come;
 ``parts/<scene>/<block>.npz`` holds the boxes of a block of tiles before tiles are merged. A part appears whole or not
 at all, and one that cannot be read counts as missing.
 """
@@ -14,7 +14,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from legnet_cli.untrusted import open_file, parse_json, read_text
 RECORD = "job.json"
 SCENE = "{scene}"  # in the name of an output, of which there is then one a scene
 _WRITTEN = "written.jsonl"
+_KERNELS = "kernels.txt"
 _HOLDER = "holder"
 _FORMAT = 2
 _MOST_RECORD = 1 << 28  # bytes: stamps of a million scenes
@@ -96,10 +97,24 @@ class Job:
         with self._held(shared):
             if fresh:
                 shutil.rmtree(self.folder / "parts", ignore_errors=True)
-                for name in (RECORD, _WRITTEN):
+                for name in (RECORD, _WRITTEN, _KERNELS):
                     (self.folder / name).unlink(missing_ok=True)
             self._check(plans)
             yield
+
+    def agree(self, choose: Callable[[], str]) -> str:
+        """How layers are computed by all processes and runs of this job: what the first of them chose.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        path = self.folder / _KERNELS
+        with writable(self.folder), filelock.FileLock(self.folder / "lock-kernels"):
+            with suppress(OSError, ValueError):
+                return read_text(path)
+            chosen = choose()
+            write_whole(path, chosen.encode())
+            return chosen
 
     @contextmanager
     def last(self, plans: Sequence[ScenePlan], *, shared: bool) -> Iterator[bool]:

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 SIDECAR = ".json"  # appended to the name of an output whose format has no place for it
 _SETTINGS = (
     *("weights", "tile", "overlap", "gsd", "bands", "stretch", "score", "classes", "aoi", "max_detections", "crs"),
-    *("engine", "precision", "compile"),
+    *("engine", "precision", "compile", "kernels"),
 )
 _COMPUTED = ("device", "engine", "precision")
 

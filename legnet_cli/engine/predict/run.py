@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ from legnet_cli.engine.predict.results import SceneResult
 from legnet_cli.engine.predict.sanity import impossible
 from legnet_cli.engine.predict.search import Crew, join_scene, search_by_crew, search_here
 from legnet_cli.engine.predict.spool import spool
-from legnet_cli.engine.predict.workers import Processes, gpus
+from legnet_cli.engine.predict.workers import Processes, agreed_kernels, gpus
 from legnet_cli.engine.predict.write import Writer
 from legnet_cli.errors import CheckpointError, ConfigError, DataError
 from legnet_cli.geo.aoi import Aoi, read_aoi
@@ -153,6 +154,12 @@ def predict(
     check_scenes([(plan.name, plan.scene.georef) for plan in plans], detector.card.classes, config)
     job, tally = Job(folder, how), Tally(plans, config.shard, failures)
     with _opened(job, plans, config), Heartbeat(job, tally) as heartbeat:
+        if loaded:
+            chosen: dict[str, Any] = {
+                "engine": detector.engine,
+                "kernels": agreed_kernels(config, detector, plans, job),
+            }
+            asked, config = replace(asked, **chosen), replace(config, **chosen)
         _search(plans, job, config, detector, tally, on_progress, observer)
         failures = tally.failures
         bad = {failure.name for failure in failures}
@@ -206,6 +213,7 @@ def _load(config: PredictConfig, on_download: Callable[[int, int | None], None])
         device=config.device,
         engine=config.engine,
         precision=config.precision,
+        kernels=config.kernels,
         compile=config.compile,
         score_threshold=config.score,
         progress=on_download,

@@ -17,15 +17,17 @@ from typing import Any
 
 import torch
 
-from legnet_cli.detectors.loader import load_detector
+from legnet_cli.detectors.loader import Detector, load_detector
+from legnet_cli.detectors.tuning import settle_kernels
 from legnet_cli.engine.predict.config import PredictConfig
-from legnet_cli.engine.predict.job import Part
+from legnet_cli.engine.predict.job import Job, Part
 from legnet_cli.engine.predict.plan import ScenePlan, plan_scene
 from legnet_cli.engine.predict.search import search_block
 from legnet_cli.engine.process import is_out_of_memory, keep_freed, processors
 from legnet_cli.errors import ConfigError, DataError, DependencyError
 from legnet_cli.geo.aoi import read_aoi
 from legnet_cli.geo.inputs import local_stamp
+from legnet_cli.tiles import choose_tiling
 
 
 def gpus(text: str | None) -> list[str]:
@@ -51,6 +53,24 @@ def gpus(text: str | None) -> list[str]:
     return [f"cuda:{number}" for number in numbers]
 
 
+def threads_each(workers: int) -> int:
+    """Threads of each of several processes: a fair share of the processors, or as OpenMP is told."""
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, processors() // workers))
+
+
+def agreed_kernels(config: PredictConfig, detector: Detector, plans: Sequence[ScenePlan], job: Job) -> str:
+    """How all processes and runs of the job compute layers, and now the detector too.
+
+    Raises:
+        DataError: it cannot be noted in the job's folder.
+    """
+    tile, _ = choose_tiling(config.tile, config.overlap, (detector.card.tile, detector.card.overlap))
+    tiles = 0 if config.cluster else sum(len(plan.tiles) for plan in plans)  # its nodes are not this machine
+    threads = threads_each(config.workers) if config.workers > 1 else torch.get_num_threads()
+    chosen = job.agree(lambda: settle_kernels(detector, config.kernels, tile, tiles, threads))
+    return settle_kernels(detector, chosen, tile, tiles, threads)
+
+
 class Worker:
     """Weights that are loaded once, and the scenes searched last.
 
@@ -70,6 +90,7 @@ class Worker:
             device=device,
             engine=config.engine,
             precision=config.precision,
+            kernels=config.kernels,
             compile=config.compile,
             score_threshold=config.score,
         )
@@ -160,8 +181,7 @@ class Processes:
         places = context.Queue()
         for device in self._devices:
             places.put(device)
-        threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, processors() // len(self._devices)))
-        given = (self._config, places, threads)
+        given = (self._config, places, threads_each(len(self._devices)))
         return ProcessPoolExecutor(len(self._devices), context, initializer=_start, initargs=given)
 
     def _end_pool(self) -> None:

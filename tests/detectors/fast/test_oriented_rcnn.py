@@ -14,6 +14,7 @@ from legnet_cli.backbones.unravelnet import UnravelNet
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors.fast import decoding
 from legnet_cli.detectors.fast.fold import fold_norms, regroup, scale_input
+from legnet_cli.detectors.fast.kernels import kernels_of
 from legnet_cli.detectors.fast.modules import FPN
 from legnet_cli.detectors.fast.oriented_rcnn import OrientedLayers, OrientedRCNN
 from legnet_cli.detectors.mmrotate.build import MMRotateDetector
@@ -96,9 +97,8 @@ def test_boxes_are_those_of_the_reference(name, recipe):
     every = torch.cat(rows).numpy()
     want = Detections(every[:, :5], every[:, 5], np.repeat(np.arange(15), [len(row) for row in rows]))
     image = torch.from_numpy(reference.image())[None]
-    for way in (None, model.use_winograd):
-        if way:
-            way()
+    for kernel in ("direct", "winograd", "product"):
+        model.use_kernels({name: kernel for name, layer in model.choosable.items() if kernel in kernels_of(layer)})
         got = model.detect(image)[0]
         for one, other in ((want, got), (got, want)):
             assert partners(one[one.scores > 0.1], other, 0.95, 0.01) > 0.99
