@@ -9,7 +9,7 @@ from legnet_cli.detectors import tuning
 from legnet_cli.detectors.fast.kernels import kernels_of, usual_choice
 from legnet_cli.detectors.fast.tune import QUICK, THOROUGH, tune, tuned_choice
 from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_detector
-from legnet_cli.detectors.measured import measured_path, read_measured
+from legnet_cli.detectors.measured import measured_path, note_measured, read_measured
 from legnet_cli.detectors.networks import random_checkpoint
 from legnet_cli.detectors.race import Race
 from legnet_cli.detectors.tuning import WORTH, settle_kernels, tune_detector
@@ -17,7 +17,7 @@ from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.errors import ConfigError
 
-CPU, TILE = torch.device("cpu"), 1024
+CPU, TILE = torch.device("cpu"), 128
 
 
 @pytest.fixture(autouse=True)
@@ -50,13 +50,13 @@ def last(detector):
 @pytest.mark.parametrize("rounds", [QUICK, THOROUGH])
 def test_all_wide_layers_are_measured_on_their_inputs(detector, fastest, rounds):
     usual = usual_choice(detector.network.choosable)
-    layers = tune(detector.network, 256, usual, rounds)
+    layers = tune(detector.network, TILE, usual, rounds)
     assert {layer.name for layer in layers} == set(detector.network.choosable)
     assert tuned_choice(layers) == last(detector)
     assert all(kernels[0] == "direct" and number == rounds for kernels, _, number in fastest)
     assert 0 < len(fastest) < len(layers)  # those that are alike together
     head = next(layer for layer in layers if layer.name == "rpn_head.rpn_conv")
-    sides = (64, 32, 16, 8, 4) if rounds == THOROUGH else (64,)
+    sides = (32, 16, 8, 4, 2) if rounds == THOROUGH else (32,)
     assert head.inputs == tuple((1, 64, side, side) for side in sides)
     assert head.flops == sum(2 * 9 * 64 * 64 * side**2 for side in sides)
     assert not any(module._forward_pre_hooks for module in detector.network.modules())
@@ -77,10 +77,9 @@ def test_the_choice_is_kept_and_used_by_the_next_detector(detector, fastest):
     known = read_measured(detector.key, TILE, torch.get_num_threads())
     assert known == {"kernels": detector.kernels}
     assert detector.kernels.count("winograd-by-convolution") > 1
-    weights = load_checkpoint(EMBEDDED)
-    build_detector(weights, CPU)
     again = load_detector(EMBEDDED, device="cpu")
-    tune_detector(again, again.card.tile)
+    tune_detector(again, TILE)
+    note_measured(again.key, again.card.tile, torch.get_num_threads(), kernels=again.kernels)
     assert load_detector(EMBEDDED, device="cpu").kernels == again.kernels
     usual = load_detector(EMBEDDED, device="cpu", kernels="default").kernels
     assert usual != again.kernels

@@ -17,7 +17,7 @@ from legnet_cli.errors import ConfigError
 
 @pytest.fixture
 def scene(write_scene):
-    return write_scene("a.tif", draw_scene(320, 0.5, seed=11)[0].transpose(2, 0, 1))
+    return write_scene("a.tif", draw_scene(200, 0.5, seed=11)[0].transpose(2, 0, 1))
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def races(monkeypatch, tmp_path):
 
 def search(tmp_path, scene, out="out.geojson", **values):
     predict(
-        PredictConfig((scene,) if scene else (), tmp_path / out, tile=256, overlap=32, **values)
+        PredictConfig((scene,) if scene else (), tmp_path / out, tile=128, overlap=16, **values)
         if scene
         else PredictConfig(out=tmp_path / out, **values)
     )
