@@ -11,7 +11,8 @@ from legnet_cli.data.classes import ALL, ClassChoice
 from legnet_cli.data.detect import Part, find_parts
 from legnet_cli.data.labels import Dataset, ImageLabels, LabelError, Problem
 from legnet_cli.data.parts import load_parts, split_rank, summary
-from legnet_cli.data.sniff import VECTORS
+from legnet_cli.data.review import load_review
+from legnet_cli.data.sniff import REVIEW, VECTORS
 from legnet_cli.data.vector_labels import load_polygons
 from legnet_cli.errors import DataError, counted
 
@@ -90,7 +91,10 @@ def _load_vector(root: Path, format: str, parts: list[Part], class_field: str | 
             problems.append(Problem(str(file), "there is no image of this name: it is left aside"))
         else:
             try:
-                images += load_polygons(file, own, class_field, problems)
+                review = format == REVIEW
+                images += (
+                    load_review(file, own, problems) if review else load_polygons(file, own, class_field, problems)
+                )
             except DataError as error:
                 if len(own) == len(parts):
                     raise

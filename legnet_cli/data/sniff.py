@@ -10,6 +10,7 @@ from pathlib import Path
 from legnet_cli.data import coco, cvat, dior, dota, fair1m, hrsc, label_studio, labelme, via, xview, yolo_obb
 from legnet_cli.data.format import CLASS_LIST, Format
 from legnet_cli.data.labels import ImageLabels, Problem
+from legnet_cli.geo.geopackage import table_names
 from legnet_cli.untrusted import open_file
 
 Reader = Callable[[Path, str, list[Problem]], tuple[list[ImageLabels], list[str]]]
@@ -25,7 +26,8 @@ MANY: dict[str, Reader] = {  # formats whose one file is about many images
     "xview": xview.read,
 }
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".shp", ".fgb")
-VECTORS = tuple(suffix[1:] for suffix in VECTOR_SUFFIXES)
+REVIEW = "review"  # the GeoPackage of legnet review, and its layer of objects
+VECTORS = (*(suffix[1:] for suffix in VECTOR_SUFFIXES), REVIEW)
 FORMAT_NAMES = (*FORMATS, *MANY, *VECTORS)
 WRITTEN_NAMES = (*FORMATS, "coco", "gpkg", "geojson")
 UNSURE = "dota or yolo-obb"  # lines of numbers that may be either's
@@ -103,7 +105,7 @@ def sniff_file(path: Path, yolo: bool = False) -> str | None:
     """Format of one label file, from its suffix and beginning; None if it is not one. For ``yolo`` see above."""
     suffix = path.suffix.lower()
     if suffix in VECTOR_SUFFIXES and suffix != ".geojson":
-        return suffix[1:]
+        return REVIEW if suffix == ".gpkg" and REVIEW in table_names(path) else suffix[1:]
     try:
         with open_file(path) as file:
             head = file.read(_HEAD)

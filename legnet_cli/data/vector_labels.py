@@ -43,7 +43,7 @@ _GEOJSON_SUBPIXEL = 3  # decimals of a pixel that nine decimals of a degree can 
 
 
 @dataclass(frozen=True)
-class _Image:
+class PlacedImage:
     """An image that polygons may lie on."""
 
     path: Path
@@ -64,12 +64,12 @@ def load_polygons(
     table = without_degrees(read_polygons(path))
     names = class_names(table, class_field, path)
     seen: list[Problem] = []
-    images = list(_open_images(parts, table, seen))
+    images = list(open_images(parts, table, seen))
     if images and table.crs is None:
         table = located(table, [(image.path, image.size) for image in images], path, problems)
         if table.crs is not None:
             seen.clear()
-            images = list(_open_images(parts, table, seen))
+            images = list(open_images(parts, table, seen))
     problems += seen
     if not images:
         raise DataError(f"{path}: there are no images for its polygons beside it: give their folder as the dataset")
@@ -103,7 +103,8 @@ def class_names(table: PolygonTable, class_field: str | None, path: Path) -> lis
     return ["" if value is None else str(value).strip() for value in table.fields[fitting[0]]]
 
 
-def _open_images(parts: Sequence[Part], table: PolygonTable, problems: list[Problem]) -> Iterator[_Image]:
+def open_images(parts: Sequence[Part], table: PolygonTable, problems: list[Problem]) -> Iterator[PlacedImage]:
+    """The images of ``parts`` that can be read, with their place on the ground if ``table`` is in map coordinates."""
     for part in parts:
         for folder in part.images:
             files = [""] if folder.is_file() else find_images(folder)
@@ -117,11 +118,11 @@ def _open_images(parts: Sequence[Part], table: PolygonTable, problems: list[Prob
                     problems.append(Problem(place, fault, left_out=True))
                     continue
                 problems += [Problem(str(path), warning) for warning in (georef.warnings if georef else ())]
-                yield _Image(path, file or part.file or path.name, part.split, size, georef)
+                yield PlacedImage(path, file or part.file or path.name, part.split, size, georef)
 
 
 def _rows_of_images(
-    table: PolygonTable, images: list[_Image], path: Path, problems: list[Problem]
+    table: PolygonTable, images: list[PlacedImage], path: Path, problems: list[Problem]
 ) -> list[dict[int, Array]]:
     """Polygons (k, 2) in pixels by row of ``table``, for each image."""
     field = next((key for key in table.fields if key.lower() in _IMAGE_FIELDS), None)
@@ -130,7 +131,7 @@ def _rows_of_images(
         raise DataError(f"{path}: is in pixels but has no column 'image' that says of which image: add one")
     wanted = table.fields[field] if field else [None] * len(table)
     splits = table.fields.get("split", [None] * len(table))
-    by_name = _ByName(images)
+    by_name = ImagesByName(images)
     for row, name in enumerate(wanted):
         if name is not None:
             index = by_name.find(str(name), splits[row])
@@ -152,19 +153,20 @@ def _rows_of_images(
     return found
 
 
-class _ByName:
+class ImagesByName:
     """Finds images by their path, by that without suffix, or by their file name, in this order."""
 
     _FORMS: tuple[Callable[[str], str], ...] = (str, strip_image_suffix, posixpath.basename)
 
-    def __init__(self, images: Sequence[_Image]) -> None:
+    def __init__(self, images: Sequence[PlacedImage]) -> None:
         self._splits = [image.split for image in images]
         self._found: list[dict[str, list[int]]] = [{} for _ in self._FORMS]
         for index, image in enumerate(images):
             for form, found in zip(self._FORMS, self._found, strict=True):
                 found.setdefault(form(image.file), []).append(index)
 
-    def find(self, name: str, split: str | None) -> int | None:
+    def find(self, name: str, split: str | None = None) -> int | None:
+        """Number of the image called ``name``, rather of ``split`` than of another; None if there is none."""
         name = name.replace("\\", "/")
         for form, found in zip(self._FORMS, self._found, strict=True):
             fitting = found.get(form(name), [])
@@ -175,7 +177,12 @@ class _ByName:
 
 
 def _place_on(
-    image: _Image, rows: dict[int, Array], loose: list[int], table: PolygonTable, path: Path, problems: list[Problem]
+    image: PlacedImage,
+    rows: dict[int, Array],
+    loose: list[int],
+    table: PolygonTable,
+    path: Path,
+    problems: list[Problem],
 ) -> None:
     """Put into ``rows`` the pixels of its polygons, and of those of the ``loose`` ones whose centre is on ``image``."""
     asked = [*rows, *loose]
@@ -200,7 +207,12 @@ def _place_on(
 
 
 def _label(
-    image: _Image, rows: dict[int, Array], table: PolygonTable, names: list[str], path: Path, problems: list[Problem]
+    image: PlacedImage,
+    rows: dict[int, Array],
+    table: PolygonTable,
+    names: list[str],
+    path: Path,
+    problems: list[Problem],
 ) -> ImageLabels:
     builder = LabelBuilder(path, problems, image.size)
     for row, points in sorted(rows.items()):
@@ -211,11 +223,11 @@ def _label(
         if len(points) == 0:
             builder.bad(place, "is not a polygon")
         else:
-            builder.add_polygon(_clockwise(points), names[row], values.get("difficult"), place, attributes)
+            builder.add_polygon(clockwise(points), names[row], values.get("difficult"), place, attributes)
     return builder.build(image.file, image.path, image.split)
 
 
-def _clockwise(points: Array) -> Array:
+def clockwise(points: Array) -> Array:
     """``points`` (k, 2) in pixels from the same first one on, clockwise on the screen."""
     x, y = points.T
     turn = (x * np.roll(y, -1) - y * np.roll(x, -1)).sum()

@@ -13,7 +13,7 @@ from legnet_cli.settings import option
 Engine = Literal["auto", "torch", "onnxruntime", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 WrittenFormat = Literal["dota", "dior", "fair1m", "hrsc", "yolo-obb", "labelme", "coco", "gpkg", "geojson"]
-LabelFormat = Literal[WrittenFormat, "cvat", "label-studio", "via", "xview", "shp", "fgb"]
+LabelFormat = Literal[WrittenFormat, "cvat", "label-studio", "via", "xview", "shp", "fgb", "review"]
 
 
 def weights(

@@ -115,6 +115,15 @@ def read_provenance(path: Path) -> str | None:
     return None if found is None else str(found[0])
 
 
+def table_names(path: Path) -> set[str]:
+    """Names of the layers and tables of a GeoPackage; none if it cannot be read as one."""
+    try:
+        with closing(_connect(path)) as file:
+            return {str(name) for (name,) in file.execute("SELECT table_name FROM gpkg_contents")}
+    except (sqlite3.Error, OSError):
+        return set()
+
+
 def _run(path: Path, script: str, values: dict[str, str], more: Sequence[tuple[str, tuple[str, ...]]] = ()) -> None:
     """Run the statements of ``script``, then ``more``, in one transaction."""
     try:

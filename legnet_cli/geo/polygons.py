@@ -51,8 +51,8 @@ class PolygonTable:
         return replace(self, points=[p * (1, -1) if self.turned else p for p in self.points], crs=crs, turned=False)
 
 
-def read_polygons(path: Path) -> PolygonTable:
-    """All features of the only layer of a vector file; of what ``legnet predict`` wrote, of the objects' layer.
+def read_polygons(path: Path, layer: str | None = None) -> PolygonTable:
+    """All features of a layer, or of the only one of a vector file; of what ``predict`` wrote, of the objects' layer.
 
     A file without a reference system, or with an engineering one, is taken to be in pixels, with rows counted down
     or, as QGIS shows a picture and ``predict`` writes boxes on one, up from minus the number of rows.
@@ -60,7 +60,7 @@ def read_polygons(path: Path) -> PolygonTable:
     Raises:
         DataError: it cannot be read, or has several layers.
     """
-    layer = objects_layer(path)
+    layer = layer or objects_layer(path)
     with vector_file(path, *VECTORS) as source, reading(path, "check the file"):
         meta, ids, wkb, columns = pyogrio.raw.read(source, layer=layer, force_2d=True, return_fids=True)
         geometries = shapely.from_wkb(wkb)

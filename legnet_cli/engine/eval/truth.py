@@ -23,7 +23,7 @@ from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.detect import find_parts
 from legnet_cli.data.gsd import image_gsd
 from legnet_cli.data.labels import IGNORED, Dataset, ImageLabels, Problem, Size, labels_of, strip_image_suffix
-from legnet_cli.data.sniff import VECTOR_SUFFIXES
+from legnet_cli.data.sniff import REVIEW, VECTOR_SUFFIXES
 from legnet_cli.data.tile_notes import CUT, difficulty_in_source, sizes_in_source
 from legnet_cli.data.vector_labels import class_names
 from legnet_cli.engine.eval.matching import Truths, iou_pairs
@@ -133,8 +133,8 @@ def load_truth(source: Source) -> EvalSet:
         ConfigError: there are several splits and none is chosen.
     """
     if source.data.suffix.lower() in VECTOR_SUFFIXES and source.data.is_file():
-        _, parts = find_parts(source.data)
-        if not any(part.images for part in parts):
+        format, parts = find_parts(source.data)
+        if format != REVIEW and not any(part.images for part in parts):
             return _checked(_load_layer(source))
     dataset = load_dataset(
         source.data,

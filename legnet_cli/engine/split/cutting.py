@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import boxes_to_polygons, polygons_to_boxes
-from legnet_cli.data.labels import ImageLabels
+from legnet_cli.data.labels import IGNORED, ImageLabels
 from legnet_cli.data.tile_notes import CUT
 from legnet_cli.tiles import Tile, tile_starts
 
@@ -34,7 +34,8 @@ class TileObjects:
         difficult: (n,) int64, as labels hold it; 2 for objects that reach out of the tile.
         in_source: (n,) int64; 2 for objects that the tile cuts which are not difficult in the image. Unlike
             ``difficult`` it tells those from others that are, and that reach over the edge of the image alone.
-        cut: (n,) bool; whether they reach out of the tile.
+        cut: (n,) bool; whether they reach out of the tile; ignored regions do not: upright ones are clipped to it.
+        blank: whether all of the tile is ignored and there is nothing to learn from.
     """
 
     index: NDArray[np.int64]
@@ -42,6 +43,7 @@ class TileObjects:
     difficult: NDArray[np.int64]
     in_source: NDArray[np.int64]
     cut: NDArray[np.bool_]
+    blank: bool = False
 
 
 def windows(width: int, height: int, sizes: Sequence[tuple[int, int]]) -> list[Tile]:
@@ -78,27 +80,41 @@ class Objects:
         areas = shapely.area(self._shapes)
         self._areas = np.maximum(areas.astype(np.float32) if like_mmrotate else areas, np.float32(1e-6))
         self._low, self._high = self._quads.min(1), self._quads.max(1)
+        self._region = np.array([name == IGNORED for name in image.names], np.bool_)
+        bounds = shapely.area(shapely.box(*self._low.T, *self._high.T))
+        self._upright = self._region & (shapely.area(self._shapes) > 0.999 * bounds)
 
     def within(self, tile: Tile) -> TileObjects:
-        """The objects that lie in ``tile`` with 0.7 of their area or more."""
+        """The objects that lie in ``tile`` with 0.7 of their area or more, and what ignored regions have in it."""
         low, high = np.array([tile.col, tile.row]), np.array([tile.col + tile.width, tile.row + tile.height])
         near = np.flatnonzero((np.minimum(self._high, high) > np.maximum(self._low, low)).all(1))
         frame = shapely.polygons([low, (high[0], low[1]), high, (low[0], high[1])])
         visible = shapely.intersection(self._shapes[near], frame)
         shares = shapely.area(visible) / self._areas[near]
-        index, visible, shares = near[kept := shares >= _OBJECT_SHARE], visible[kept], shares[kept]
-        cut = ((self._low[index] < low) | (self._high[index] > high)).any(1)
-        marked = shares < 1 if self._like_mmrotate else cut
+        kept = (shares >= _OBJECT_SHARE) | (self._region[near] & (shares > 0))
+        index, visible, shares = near[kept], visible[kept], shares[kept]
+        region = self._region[index]
+        cut = ((self._low[index] < low) | (self._high[index] > high)).any(1) & ~region
+        marked = (shares < 1) & ~region if self._like_mmrotate else cut
         inner = ((self._low[index] < low) & (low > 0)) | ((self._high[index] > high) & (high < self._size))
+        inner &= cut[:, None]
+        blank = bool(region.all()) and self._covers(visible, low, high)
         if self._truncated == "drop":
             index, marked, inner, cut = index[~cut], marked[~cut], inner[~cut], cut[~cut]
         quads = self._quads[index] - low.astype(np.float32)
+        upright = self._upright[index]
+        quads[upright] = quads[upright].clip(0, (high - low).astype(np.float32))
         if self._truncated == "recut":
             for i in np.flatnonzero(cut):
                 quads[i] = _recut(visible[i], quads[i], low)
         difficult = self._difficult[index]
         in_source = np.where(inner.any(1) & (difficult == 0), CUT, difficult)
-        return TileObjects(index, quads, np.where(marked, CUT, difficult), in_source, cut)
+        return TileObjects(index, quads, np.where(marked, CUT, difficult), in_source, cut, blank)
+
+    def _covers(self, visible: NDArray[np.object_], low: NDArray[np.int64], high: NDArray[np.int64]) -> bool:
+        """Whether the regions ``visible`` in a window leave nothing of the image in it."""
+        shown = np.minimum(high, self._size) - low
+        return bool(shapely.area(shapely.union_all(visible)) > shown.prod() - 0.5) and len(visible) > 0
 
 
 def _recut(visible: shapely.Geometry, quad: NDArray[np.float32], origin: NDArray[np.int64]) -> NDArray[np.float32]:

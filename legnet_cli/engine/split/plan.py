@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from legnet_cli.data.labels import ImageLabels, Size
+from legnet_cli.data.labels import IGNORED, ImageLabels, Size
 from legnet_cli.engine.split.cutting import Objects, TileObjects, windows
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.geo.crs import WGS84, near
@@ -64,6 +64,7 @@ class SplitPlan:
         homeless: objects that no tile keeps.
         between: tiles left out because they share ground with both training and validation.
         background: empty tiles left out, as was asked.
+        blank: tiles left out because all of their ground is ignored.
     """
 
     images: tuple[ImagePlan, ...]
@@ -71,6 +72,7 @@ class SplitPlan:
     homeless: int
     between: int
     background: int
+    blank: int = 0
 
 
 def make_plan(
@@ -106,6 +108,8 @@ def make_plan(
     homeless = sum(
         len(p.image) - len(np.unique(np.concatenate([c.found.index for c in p.cuts]))) for p in plans if p.cuts
     )
+    every = sum(len(plan.cuts) for plan in plans)
+    plans = [replace(plan, cuts=tuple(cut for cut in plan.cuts if not cut.found.blank)) for plan in plans]
     before = sum(len(plan.cuts) for plan in plans)
     if val_fraction:
         plans = _hold_out(plans, sizes, val_fraction, seed)
@@ -113,7 +117,8 @@ def make_plan(
     plans, dropped = _thin_background(plans, background, seed)
     _check_names(plans)
     kept = tuple(plan for plan in plans if plan.cuts)
-    return SplitPlan(kept, sum(map(len, images)), homeless, between, dropped)
+    objects = sum(name != IGNORED for image in images for name in image.names)
+    return SplitPlan(kept, objects, homeless, between, dropped, every - before)
 
 
 def _plan_image(image: ImageLabels, sizes: Sequence[tuple[int, int]], truncated: str, like_mmrotate: bool) -> ImagePlan:

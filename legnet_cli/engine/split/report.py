@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from legnet_cli.data.labels import Problem
+from legnet_cli.data.labels import IGNORED, Problem
 from legnet_cli.data.tile_notes import CUT
 from legnet_cli.engine.split.jobs import tile_paths
 from legnet_cli.engine.split.plan import Cut, SplitPlan
@@ -28,9 +28,9 @@ class SplitCounts:
     Attributes:
         tiles: written.
         empty: those without objects.
-        objects: in tiles; one that lies in several counts for each.
+        objects: in tiles; one that lies in several counts for each. Ignored regions are none.
         cut: those that a tile cuts.
-        classes: objects of each class.
+        classes: objects of each class, and ignored regions.
         sizes: objects by the square root of their area in pixels.
         source: images that the tiles come from.
     """
@@ -57,13 +57,14 @@ def count_tiles(plan: SplitPlan, classes: Sequence[str]) -> dict[str, SplitCount
 
 def _count(cuts: Sequence[tuple[Sequence[str], Cut]], classes: Sequence[str], source: int) -> SplitCounts:
     found = Counter(names[i] for names, cut in cuts for i in cut.found.index.tolist())
-    quads = np.concatenate([cut.found.quads for _, cut in cuts])
+    real = [np.array([names[i] != IGNORED for i in cut.found.index], np.bool_) for names, cut in cuts]
+    quads = np.concatenate([cut.found.quads[kept] for kept, (_, cut) in zip(real, cuts, strict=True)])
     sides = np.sqrt(shapely.area(shapely.polygons(quads.astype(np.float64))))
     bins, _ = np.histogram(sides, (*SIZE_EDGES, np.inf))
     spans = [f"{low}-{high}" for low, high in itertools.pairwise(SIZE_EDGES)]
     return SplitCounts(
         tiles=len(cuts),
-        empty=sum(not len(cut.found.index) for _, cut in cuts),
+        empty=sum(not kept.any() for kept in real),
         objects=len(quads),
         cut=sum(int(cut.found.cut.sum()) for _, cut in cuts),
         classes={name: found[name] for name in classes},
@@ -84,6 +85,8 @@ def warnings(plan: SplitPlan, src: Path) -> Iterator[Problem]:
         yield Problem(str(src), f"{which}: leave out --like-mmrotate to mark only what is cut")
     if plan.between:
         yield Problem(str(src), f"left out {counted(plan.between, 'tile')} on ground of both training and validation")
+    if plan.blank:
+        yield Problem(str(src), f"left out {counted(plan.blank, 'tile')} with nothing but ignored ground")
     if plan.background:
         yield Problem(str(src), f"left out {counted(plan.background, 'tile')} without objects, as --background says")
 

@@ -23,6 +23,7 @@ from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.gsd import dataset_gsd, resampled
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem, Size
+from legnet_cli.data.sniff import REVIEW
 from legnet_cli.data.tile_notes import DIFFICULTY, SIZES, SPLIT_RECORD
 from legnet_cli.engine.process import processors
 from legnet_cli.engine.split.config import SplitConfig
@@ -111,7 +112,8 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
         config.sizes,
         truncated=config.truncated,
         like_mmrotate=config.like_mmrotate,
-        background=config.background,
+        # reviewed ground without objects is there to be learned from
+        background=1.0 if dataset.format == REVIEW else config.background,
         val_fraction=config.val_fraction,
         seed=config.seed,
         workers=workers,

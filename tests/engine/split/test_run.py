@@ -15,6 +15,7 @@ import pytest
 import rasterio
 from PIL import Image
 from rasterio.transform import Affine
+from reviews import row, write_review
 
 from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.data.datasets import load_dataset
@@ -369,10 +370,47 @@ def test_infrared_frames(tmp_path, mmrotate_split):
     theirs = {name: data for name, data in files(tmp_path / "theirs").items() if name.endswith(".txt")}
     ours = {name.partition("/")[2]: data for name, data in files(tmp_path / "ours").items()}
     assert len(theirs) == 7 * 9
-    # what HIT-UAV calls DontCare are ignored regions here
-    assert {name: ours[name] for name in theirs} == {
-        name: data.replace(b" DontCare ", b" ignored ") for name, data in theirs.items()
-    }
+
+    def parted(data):
+        rows = data.splitlines()
+        regions = [row for row in rows if row.split()[8] in (b"DontCare", b"ignored")]
+        return [row for row in rows if row not in regions], len(regions)
+
+    assert [parted(ours[name])[0] for name in theirs] == [parted(data)[0] for data in theirs.values()]
+    # what HIT-UAV calls DontCare are ignored regions here, which a tile keeps however little of them it shows
+    assert 0 < sum(parted(data)[1] for data in theirs.values()) < sum(parted(ours[name])[1] for name in theirs)
+
+
+def test_reviewed_ground_becomes_tiles(tmp_path):
+    """Tiles of reviewed ground alone, hard negatives too whatever --background says; the rest of them is ignored."""
+    write_image(tmp_path / "scenes/a.png", (300, 200))
+    write_image(tmp_path / "scenes/b.png", (300, 200))
+    rows = [row("r1", "ok", (50, 50)), row("r2", "wrong", (250, 50)), row("r3", "todo", (250, 150))]
+    review = write_review(tmp_path / "review.gpkg", rows)
+    result = run(tmp_path / "scenes", tmp_path / "out", labels=str(review), tile=100, overlap=0, background=0.0)
+    labels = {path.stem: path.read_text().split("\n")[:-1] for path in (tmp_path / "out").rglob("annfiles/*.txt")}
+    assert sorted(labels) == ["a__100__0___0", "a__100__200___0"]
+    images = {path.stem for path in (tmp_path / "out").rglob("images/*.png")}
+    assert images == set(labels)
+    for name, count in (("a__100__0___0", 1), ("a__100__200___0", 0)):
+        quads = [(np.array(line.split()[:8], float).reshape(4, 2), line.split()[8]) for line in labels[name]]
+        assert [kind for _, kind in quads].count("ship") == count
+        ignored = np.zeros((100, 100), int)
+        for quad, kind in quads:
+            assert quad.min() >= 0
+            assert quad.max() <= 100
+            (left, top), (right, bottom) = quad.min(0).astype(int), quad.max(0).astype(int)
+            ignored[top:bottom, left:right] += kind == "ignored"
+        expected = np.ones((100, 100), int)
+        expected[30:70, 30:70] = 0
+        np.testing.assert_array_equal(ignored, expected)
+    (counts,) = result.splits.values()
+    assert (counts.tiles, counts.empty, counts.objects, counts.classes["ship"]) == (2, 1, 1, 1)
+    assert result.objects == 1
+    told = "\n".join(map(str, result.problems))
+    assert "1 todo, 1 ok, 1 wrong" in told
+    assert "left out 10 tiles with nothing but ignored ground" in told
+    assert json.loads((tmp_path / "out/split.json").read_text())["problems"] == [str(p) for p in result.problems]
 
 
 @pytest.mark.parametrize("georeferenced", [True, False])
