@@ -16,10 +16,11 @@ from legnet_cli.commands.eval import eval_
 from legnet_cli.commands.export import export
 from legnet_cli.commands.models import models
 from legnet_cli.commands.predict import predict
+from legnet_cli.commands.review import review
 from legnet_cli.commands.split import split
 from legnet_cli.commands.train import train
 
-COMMANDS = (split, train, predict, diff, eval_, export, benchmark, convert, models, doctor)
+COMMANDS = (split, train, predict, diff, review, eval_, export, benchmark, convert, models, doctor)
 
 app = typer.Typer(
     name="legnet",

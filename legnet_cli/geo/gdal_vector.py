@@ -40,19 +40,20 @@ _FAULTS = (
 )
 
 
-def write(path: Path, features: Features, metadata: dict[str, str]) -> int:
+def write(path: Path, features: Features, layer: str, metadata: dict[str, str]) -> int:
     """Write a file of ``features``; returns how many have no geometry.
 
     Args:
         path: of the file.
         features: what to write.
+        layer: its name.
         metadata: of a FlatGeobuf.
 
     Raises:
         OSError: it cannot be written.
     """
     with _writing():
-        written = _Written(path, features, metadata)
+        written = _Written(path, features, layer, metadata)
         _check(path, written)
     return written.astray
 
@@ -94,9 +95,9 @@ class _Written:
         texts: number of texts that are not empty, by field.
     """
 
-    def __init__(self, path: Path, features: Features, metadata: dict[str, str]) -> None:
+    def __init__(self, path: Path, features: Features, layer: str, metadata: dict[str, str]) -> None:
         self.astray, self.texts = 0, dict[str, int]()
-        self.count, self.layer = len(features), path.stem
+        self.count, self.layer = len(features), layer
         self._features, self._shapefile = features, path.suffix.lower() == ".shp"
         parted = any(jumping(features.corners(rows), features.crs).any() for rows in chunks(features))
         crs = None if features.crs is None else features.crs.to_wkt()

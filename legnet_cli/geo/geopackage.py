@@ -6,7 +6,7 @@ Tables of the GeoPackage standard's metadata extension, and ``layer_styles`` as 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -59,9 +59,11 @@ CREATE TABLE layer_styles (
 );
 INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change)
     VALUES ('layer_styles', 'attributes', 'layer_styles', '', :date);
+"""
+_STYLE = """
 INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
     styleSLD, useAsDefault, description, owner, update_time)
-    VALUES ('', '', :layer, 'geom', 'outlines', :text, '', 1, 'outlines in the colours of a column', '', :date);
+    VALUES ('', '', ?, 'geom', 'outlines', ?, '', 1, 'outlines in the colours of a column', '', ?)
 """
 
 
@@ -75,13 +77,13 @@ def add_provenance(path: Path, layers: Sequence[str], text: str) -> None:
     _run(path, _METADATA, {"text": text}, [(refer, (layer, _DATE)) for layer in layers])
 
 
-def add_style(path: Path, layer: str, qml: str) -> None:
-    """Make ``qml`` the default style of a layer of a GeoPackage without styles.
+def add_styles(path: Path, styles: Mapping[str, str]) -> None:
+    """Give layers of a GeoPackage without styles a default one each, as QML.
 
     Raises:
         OSError: it cannot be written.
     """
-    _run(path, _STYLES, {"layer": layer, "text": qml, "date": _DATE})
+    _run(path, _STYLES, {"date": _DATE}, [(_STYLE, (layer, qml, _DATE)) for layer, qml in styles.items()])
 
 
 def refuse_recursion(path: Path) -> None:

@@ -64,12 +64,17 @@ class About:
     Attributes:
         provenance: how the objects were made, as JSON.
         style: how QGIS shows them, as QML.
-        searched: ground on which they were searched, for a GeoPackage's layer of that name.
+        searched: ground on which they were searched, for a GeoPackage's second layer.
+        layer: name of a GeoPackage's layer of objects; that of the file if empty.
+        areas_layer, areas_style: name and style of the second.
     """
 
     provenance: str = ""
     style: str = ""
     searched: Areas | None = None
+    layer: str = ""
+    areas_layer: str = SEARCHED
+    areas_style: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def write_layer(path: PathLike, layer: Features, about: About = About()) -> None
     from one side of the antimeridian to the other are cut there.
 
     Args:
-        path: of the file, whose name without suffix is the layer's.
+        path: of the file, whose name without suffix is the layer's unless ``about`` names it.
         layer: what to write.
         about: what the file says of it besides.
 
@@ -147,7 +152,8 @@ def write_layer(path: PathLike, layer: Features, about: About = About()) -> None
         elif suffix == ".parquet":
             astray = geoparquet.write(scratch, layer, metadata)
         else:
-            astray = gdal_vector.write(scratch, layer, metadata if suffix == ".fgb" else {})
+            name = about.layer or scratch.stem
+            astray = gdal_vector.write(scratch, layer, name, metadata if suffix == ".fgb" else {})
         if suffix == ".gpkg":
             _annotate(scratch, layer.crs, about)
     if astray:
@@ -155,12 +161,14 @@ def write_layer(path: PathLike, layer: Features, about: About = About()) -> None
 
 
 def _annotate(path: Path, crs: CRS | None, about: About) -> None:
-    layers = [path.stem]
+    layers = [about.layer or path.stem]
     if about.searched is not None:
-        layers.append(SEARCHED if path.stem.lower() != SEARCHED else f"{SEARCHED}_ground")
+        second = about.areas_layer
+        layers.append(second if layers[0].lower() != second else f"{second}_ground")
         gdal_vector.add_areas(path, layers[1], about.searched.geometries, about.searched.fields, crs)
+    styles = dict(zip(layers, (about.style, about.areas_style), strict=False))
     if about.style:
-        geopackage.add_style(path, path.stem, about.style)
+        geopackage.add_styles(path, {layer: style for layer, style in styles.items() if style})
     if about.provenance:
         geopackage.add_provenance(path, layers, about.provenance)
 

@@ -46,7 +46,7 @@ def test_a_flag_has_one_short_form_everywhere():
 
 
 def test_a_flag_reads_the_same_everywhere():
-    modules = ("predict", "diff", "eval", "train", "split", "export", "benchmark", "convert")
+    modules = ("predict", "diff", "review", "eval", "train", "split", "export", "benchmark", "convert")
     seen = {}
     for verb in modules:
         config = getattr(importlib.import_module(f"legnet_cli.engine.{verb}"), f"{verb.capitalize()}Config")

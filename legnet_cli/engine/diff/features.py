@@ -13,11 +13,10 @@ from legnet_cli.engine.diff.changes import Changes
 from legnet_cli.engine.diff.kinds import CHANGES
 from legnet_cli.engine.diff.probability import taken
 from legnet_cli.engine.diff.tracks import Tracks
-from legnet_cli.engine.layers.placed import PlacedObjects
-from legnet_cli.geo.crs import CRS, reproject, within_180
+from legnet_cli.engine.layers.placed import PlacedObjects, corners_in
+from legnet_cli.geo.crs import CRS
 from legnet_cli.geo.features import Rows
 from legnet_cli.geo.local import LocalPlane
-from legnet_cli.geo.rings import rows_as_y
 
 
 class ChangeFeatures:
@@ -139,16 +138,3 @@ def side_lengths(boxes: Array, side: int, plane: LocalPlane) -> Array:
 def unit(crs: CRS | None) -> str:
     """Suffix of the names of lengths."""
     return "px" if crs is None else "m"
-
-
-def corners_in(date: PlacedObjects, rows: NDArray[np.int64], crs: CRS | None) -> Array:
-    """Corners (n, 4, 2) of some objects in ``crs``; without one in pixels, y up."""
-    corners = date.corners[rows]
-    points = corners.reshape(-1, 2)
-    if crs is None or date.crs is None:
-        points = rows_as_y(points)
-    elif crs != date.crs:
-        points = reproject(points, date.crs, crs)
-    if crs is not None and crs.is_geographic:
-        points = np.stack([within_180(points[:, 0]), points[:, 1]], 1)
-    return points.reshape(corners.shape)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import Array, boxes_to_polygons, polygons_to_boxes
 from legnet_cli.engine.layers.source import Names, SourceLayer
 from legnet_cli.errors import counted
-from legnet_cli.geo.crs import CRS
+from legnet_cli.geo.crs import CRS, reproject, within_180
 from legnet_cli.geo.local import LocalPlane
 from legnet_cli.geo.objects import ObjectTable
+from legnet_cli.geo.rings import rows_as_y
 
 logger = logging.getLogger(__name__)
 
@@ -152,3 +153,16 @@ def _convex(quads: Array) -> NDArray[np.bool_]:
     after = np.roll(side, -1, 1)
     turns = side[..., 0] * after[..., 1] - side[..., 1] * after[..., 0]
     return np.asarray((turns > 0).all(1) | (turns < 0).all(1))
+
+
+def corners_in(layer: PlacedObjects, rows: NDArray[np.int64], crs: CRS | None) -> Array:
+    """Corners (n, 4, 2) of some objects in ``crs``; without one in pixels, y up."""
+    corners = layer.corners[rows]
+    points = corners.reshape(-1, 2)
+    if crs is None or layer.crs is None:
+        points = rows_as_y(points)
+    elif crs != layer.crs:
+        points = reproject(points, layer.crs, crs)
+    if crs is not None and crs.is_geographic:
+        points = np.stack([within_180(points[:, 0]), points[:, 1]], 1)
+    return points.reshape(corners.shape)

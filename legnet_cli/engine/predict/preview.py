@@ -115,7 +115,7 @@ def _captioned(
     size: int,
 ) -> Picture:
     """``picture`` with class and score above, below or beside each box; without those that would hide something."""
-    font, canvas = _font(size), Image.fromarray(picture)
+    font, canvas = load_font(size), Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
     taken = np.zeros(picture.shape[:2], np.uint8)
     cv2.fillPoly(taken, list(np.rint(polygons).astype(np.int32)), 1)
@@ -136,7 +136,8 @@ def _captioned(
     return np.array(canvas, np.uint8)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """The font of texts in pictures, of a height in pixels."""
     import matplotlib  # half a second, for its font
 
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
@@ -144,7 +145,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 def _legend(width: int, size: int, labels: NDArray[np.int64], classes: Sequence[str]) -> Picture:
     """A strip of ``width`` pixels: a swatch, the name and the count of each class, the most frequent first."""
-    font = _font(size)
+    font = load_font(size)
     found, counts = np.unique(labels, return_counts=True)
     entries = [(found[i], f"{classes[found[i]]} {counts[i]:,}") for i in np.argsort(-counts, kind="stable")]
     gap, line_height = size // 2, round(size * 1.6)

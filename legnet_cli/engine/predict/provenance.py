@@ -78,6 +78,8 @@ def describe(
         "legnet": __version__,
         "weights": {"name": card.name, "sha256": _sha256(how)},
         "recipe": card.recipe,
+        # from which score on each class is reported, unless asked otherwise
+        "classes": dict(zip(card.classes, card.thresholds(None).round(4).tolist(), strict=True)),
         "settings": settings,
         "computed": {name: how[name] for name in _COMPUTED},
         "aoi": how["aoi"],

@@ -27,12 +27,12 @@ import shapely
 
 from legnet_cli.boxes import Array
 from legnet_cli.engine.review import signals
-from legnet_cli.engine.review.signals import Index, Mask, Signals, by_scene, find_signals
+from legnet_cli.engine.review.signals import Index, Mask, Objects, Signals, by_scene, find_signals
 
 KINDS = (*signals.KINDS, "missed", "nearby")
 _MISSED, _NEARBY = len(KINDS) - 2, len(KINDS) - 1
 _TOLD = 0.2  # weight times signal from which on it is told besides the main reason
-_PLACE, _LEAST_PLACE = 3.0, 32.0  # lengths of the object, and pixels, from side to side of a square
+PLACE, _LEAST_PLACE = 3.0, 32.0  # lengths of the object, and pixels, from side to side of a square
 _GROUND = 10.0  # lengths
 _ALMOST = 0.5  # of the threshold
 
@@ -70,6 +70,7 @@ def choose(
     views: Array | None = None,
     gsd: Array | None = None,
     sizes: Array | None = None,
+    order: Index | None = None,
 ) -> Choice:
     """Choose at most ``most`` of n objects; the same input gives the same choice.
 
@@ -84,38 +85,45 @@ def choose(
         views: (n,) share of views or models that found it, NaN where unknown.
         gsd: (n,) metres per pixel, or another unit in which sizes of all scenes compare.
         sizes: (s, 2) width and height of each scene in pixels, to which squares are clipped.
+        order: (m,) objects one after another to choose instead, for a choice by other means to compare with.
     """
-    thresholds = np.broadcast_to(np.asarray(thresholds, np.float64), scores.shape)
-    unit = np.ones(len(boxes)) if gsd is None else gsd
-    known = find_signals(boxes, labels, scores, scenes, thresholds, probabilities, views, unit)
+    unknown = np.full(len(boxes), np.nan)
+    objects = Objects(
+        boxes,
+        labels,
+        scenes,
+        scores,
+        np.broadcast_to(np.asarray(thresholds, np.float64), scores.shape),
+        unknown if probabilities is None else probabilities,
+        unknown if views is None else views,
+        np.ones(len(boxes)) if gsd is None else gsd,
+    )
+    known = find_signals(objects)
     squares = _squares(boxes, scenes, sizes)
-    candidates = _best(known.worth, labels, scenes, most)
-    shown = ~known.under & (scores >= _ALMOST * thresholds)
-    groups = _groups(boxes, scenes, squares, candidates, shown)
-    rows, leads = _pick(boxes, labels, scenes, known.worth, groups, most)
-    numbers = np.maximum.accumulate(np.where(leads, np.arange(1, len(rows) + 1), 0))
+    candidates = _best(known.worth, objects, most) if order is None else order
+    shown = ~known.under & (scores >= _ALMOST * objects.thresholds)
+    groups = _groups(objects, squares, candidates, shown)
+    rows, leads = _pick(objects, known.worth, groups, most) if order is None else _take(groups, most)
     return Choice(
         rows,
-        np.where(leads, np.where(known.found[rows], known.weighted[:, rows].argmax(0), _MISSED), _NEARBY),
-        tuple(
-            _reason(row, known, scores, probabilities, views) if lead else f"in the square of {number}"
-            for row, lead, number in zip(rows.tolist(), leads.tolist(), numbers.tolist(), strict=True)
-        ),
+        np.where(leads, np.where(objects.found[rows], known.weighted[:, rows].argmax(0), _MISSED), _NEARBY),
+        _reasons(leads, rows, known, objects),
         np.where(leads[:, None], squares[rows], np.nan),
     )
 
 
 def _squares(boxes: Array, scenes: Index, sizes: Array | None) -> Array:
     """Squares (n, 4) in whole pixels around boxes."""
-    half = np.maximum(_PLACE * boxes[:, 2], _LEAST_PLACE)[:, None] / 2
+    half = np.maximum(PLACE * boxes[:, 2], _LEAST_PLACE)[:, None] / 2
     low, high = np.floor(boxes[:, :2] - half), np.ceil(boxes[:, :2] + half)
     if sizes is not None:
         low, high = low.clip(0, sizes[scenes]), high.clip(0, sizes[scenes])
     return np.concatenate([low, high], 1)
 
 
-def _best(worth: Array, labels: Index, scenes: Index, most: int) -> Index:
+def _best(worth: Array, objects: Objects, most: int) -> Index:
     """Those of the greatest worth of each class in each scene, as many as could be chosen of it."""
+    scenes, labels = objects.scenes, objects.labels
     order = np.lexsort((-worth, labels, scenes))
     order = order[worth[order] > 0]
     starts = np.flatnonzero(np.diff(scenes[order], prepend=-1) | np.diff(labels[order], prepend=-1))
@@ -123,69 +131,108 @@ def _best(worth: Array, labels: Index, scenes: Index, most: int) -> Index:
     return np.sort(order[place < most])
 
 
-def _groups(boxes: Array, scenes: Index, squares: Array, candidates: Index, shown: Mask) -> list[Index]:
+def _groups(objects: Objects, squares: Array, candidates: Index, shown: Mask) -> list[Index]:
     """Each candidate, and after it the others that are shown with it: their centre lies in its square."""
-    groups: list[Index] = []
-    for rows in by_scene(scenes, candidates):
-        others = np.flatnonzero(shown & (scenes == scenes[rows[0]]))
-        tree = shapely.STRtree(shapely.points(boxes[others, :2]))
+    groups = dict.fromkeys(candidates.tolist(), np.zeros(0, np.int64))
+    for rows in by_scene(objects.scenes, candidates):
+        others = np.flatnonzero(shown & (objects.scenes == objects.scenes[rows[0]]))
+        tree = shapely.STRtree(shapely.points(objects.boxes[others, :2]))
         one, two = tree.query(shapely.box(*squares[rows].T), predicate="intersects")
         inside = np.split(others[two], np.searchsorted(one, np.arange(1, len(rows))))
-        groups += [np.append(row, np.sort(own[own != row])) for row, own in zip(rows, inside, strict=True)]
-    return groups
+        for row, own in zip(rows.tolist(), inside, strict=True):
+            groups[row] = np.append(row, np.sort(own[own != row]))
+    return [*groups.values()]
 
 
-def _pick(
-    boxes: Array, labels: Index, scenes: Index, worth: Array, groups: list[Index], most: int
-) -> tuple[Index, Mask]:
-    """Rows of the groups that are chosen one after another, and which of them lead a group."""
+def _pick(objects: Objects, worth: Array, groups: list[Index], most: int) -> tuple[Index, Mask]:
+    """Rows of the groups that are worth most, one group after another, and which rows lead one."""
     leads = np.array([group[0] for group in groups], np.int64)
+    scenes, labels, centres = objects.scenes, objects.labels, objects.boxes[:, :2]
     mean = np.array([worth[group].mean() for group in groups])
     of_scene, of_class = (np.zeros(codes.max(initial=-1) + 1) for codes in (scenes, labels))
-    near, left, taken = np.zeros(len(leads)), np.ones(len(leads), np.bool_), np.zeros(len(boxes), np.bool_)
-    rows: list[int] = []
-    is_lead: list[bool] = []
-    while len(rows) < most:
-        left &= ~taken[leads]
+    near, taken = np.zeros(len(leads)), np.zeros(len(scenes), np.bool_)
+    rows, left = _Rows(most), np.ones(len(leads), np.bool_)
+    while not rows.full:
         spread = np.sqrt((1 + of_scene[scenes[leads]]) * (1 + of_class[labels[leads]])) * (1 + near)
-        value = np.where(left, mean / spread, 0)
+        value = np.where(left & ~taken[leads], mean / spread, 0)
         if not value.any():
             break
         best = int(value.argmax())
-        fresh = groups[best][~taken[groups[best]]]
         left[best] = False
-        if len(rows) + len(fresh) > most:
-            continue
-        rows += fresh.tolist()
-        is_lead += [True] + [False] * (len(fresh) - 1)
+        fresh = rows.add(groups[best][~taken[groups[best]]])
         taken[fresh] = True
         np.add.at(of_scene, scenes[fresh], 1)
         np.add.at(of_class, labels[fresh], 1)
-        lead = leads[best]
-        away = np.hypot(*(boxes[leads, :2] - boxes[lead, :2]).T)
-        near += (scenes[leads] == scenes[lead]) & (away < _GROUND * boxes[lead, 2])
-    return np.array(rows, np.int64), np.array(is_lead, np.bool_)
+        if len(fresh):
+            away = np.hypot(*(centres[leads] - centres[leads[best]]).T)
+            near += (scenes[leads] == scenes[leads[best]]) & (away < _GROUND * objects.boxes[leads[best], 2])
+    return rows.result()
 
 
-def _reason(row: int, known: Signals, scores: Array, probabilities: Array | None, views: Array | None) -> str:
-    """Why a row was chosen: what weighs most, and what else weighs enough to be told."""
+def _take(groups: list[Index], most: int) -> tuple[Index, Mask]:
+    """Rows of the groups in their order, and which of them lead one."""
+    rows, taken = _Rows(most), set[int]()
+    for group in groups:
+        if group[0] not in taken:
+            taken |= {*rows.add(np.array([row for row in group.tolist() if row not in taken])).tolist()}
+    return rows.result()
+
+
+class _Rows:
+    """Rows that have been chosen, a whole group at a time."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._groups, self._count = most, list[Index](), 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no more fit."""
+        return self._count >= self._most
+
+    def add(self, group: Index) -> Index:
+        """Choose a group, if it fits; returns what is chosen of it."""
+        if self._count + len(group) > self._most:
+            return group[:0]
+        self._groups.append(group)
+        self._count += len(group)
+        return group
+
+    def result(self) -> tuple[Index, Mask]:
+        """All rows, and which of them are the first of their group."""
+        rows = np.concatenate([np.zeros(0, np.int64), *self._groups])
+        leads = np.zeros(len(rows), np.bool_)
+        leads[np.cumsum([0, *map(len, self._groups)])[: len(self._groups)]] = True
+        return rows, leads
+
+
+def _reasons(leads: Mask, rows: Index, known: Signals, objects: Objects) -> tuple[str, ...]:
+    """Why each row was chosen, or into whose square it came along."""
+    reasons, lead = [], 0
+    for place, row in enumerate(rows.tolist()):
+        if leads[place]:
+            lead = place + 1
+        reasons.append(_reason(row, known, objects) if leads[place] else f"in the square of {lead}")
+    return tuple(reasons)
+
+
+def _reason(row: int, known: Signals, objects: Objects) -> str:
+    """What weighs most, and what else weighs enough to be told."""
     weighted = known.weighted[:, row]
     order = np.argsort(-weighted, kind="stable").tolist()
     told = [kind for kind in order if kind == order[0] or weighted[kind] >= _TOLD]
-    words = [_words(kind, row, known, scores, probabilities, views) for kind in told]
-    return "; ".join([*([] if known.found[row] else ["not reported, may be missed"]), *words])
+    words = "; ".join(_words(KINDS[kind], row, known, objects) for kind in told)
+    return words if objects.found[row] else f"may be missed: {words}"
 
 
-def _words(kind: int, row: int, known: Signals, scores: Array, probabilities: Array | None, views: Array | None) -> str:
-    name = KINDS[kind]
-    if name == "uncertain":
-        if probabilities is not None and np.isfinite(probabilities[row]):
-            return f"probability {probabilities[row]:.2f}"
-        return f"score {scores[row]:.2f}"
-    if name == "views disagree" and views is not None:
-        return f"found by {views[row]:.0%} of the views"
-    if name == "odd size":
+def _words(kind: str, row: int, known: Signals, objects: Objects) -> str:
+    if kind == "uncertain":
+        if np.isfinite(objects.probabilities[row]):
+            return f"probability {objects.probabilities[row]:.2f}"
+        return f"score {objects.scores[row]:.2f}, reported from {objects.thresholds[row]:.2f}"
+    if kind == "views disagree":
+        return f"found by {objects.views[row]:.0%} of the views"
+    if kind == "odd size":
         along = abs(known.length[row]) >= abs(known.width[row])
         large = (known.length if along else known.width)[row] > 0
         return "unusually " + (("long" if large else "short") if along else ("wide" if large else "narrow"))
-    return "lies over another object" if name == "overlap" else "far from all others"
+    return "lies over another object" if kind == "overlap" else "far from all others"

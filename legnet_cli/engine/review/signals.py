@@ -17,7 +17,7 @@ Mask = NDArray[np.bool_]
 _FEWEST = 10  # objects of a class, from which on some of them can be unusual
 _USUAL, _MOST = 2.0, 5.0  # robust standard deviations: up to the first nothing is unusual, from the second on all is
 _SPREAD = 0.05  # least standard deviation of a logarithm: 5 % of a length is never unusual
-_OVER = 0.3  # share of the smaller of two boxes, from which on one lies over the other
+_OVER = 0.3  # share of the smaller of two boxes, from which on it lies over or under the other
 
 
 KINDS = ("uncertain", "views disagree", "odd size", "overlap", "isolated")
@@ -25,18 +25,43 @@ _WEIGHTS = np.array([1.0, 0.8, 0.6, 0.6, 0.3])
 
 
 @dataclass(frozen=True)
+class Objects:
+    """What the model says of n boxes, see :func:`legnet_cli.engine.review.selection.choose`.
+
+    Attributes:
+        boxes: (n, 5) in pixels of their scenes.
+        labels, scenes: (n,) classes, and numbers of scenes.
+        scores, thresholds: (n,) from 0 to 1.
+        probabilities, views: (n,) NaN where unknown.
+        unit: (n,) length of a pixel.
+    """
+
+    boxes: Array
+    labels: Index
+    scenes: Index
+    scores: Array
+    thresholds: Array
+    probabilities: Array
+    views: Array
+    unit: Array
+
+    @property
+    def found(self) -> Mask:
+        """Which the model reports."""
+        return self.scores >= self.thresholds
+
+
+@dataclass(frozen=True)
 class Signals:
-    """What is known of n objects.
+    """What speaks for looking at each of n objects.
 
     Attributes:
         weighted: (5, n) weight times signal, in the order of ``KINDS``.
-        found: (n,) which the model reports.
-        under: (n,) which of the others lie under a better box, and tell nothing new.
+        under: (n,) which of those that are not reported lie under a better box, and tell nothing new.
         length, width: (n,) robust standard deviations off the class's median.
     """
 
     weighted: Array
-    found: Mask
     under: Mask
     length: Array
     width: Array
@@ -47,46 +72,34 @@ class Signals:
         return np.where(self.under, 0, 1 - np.prod(1 - self.weighted, 0))
 
 
-def find_signals(
-    boxes: Array,
-    labels: Index,
-    scores: Array,
-    scenes: Index,
-    thresholds: Array,
-    probabilities: Array | None,
-    views: Array | None,
-    unit: Array,
-) -> Signals:
-    """The signals of objects, given as for :func:`legnet_cli.engine.review.selection.choose`."""
-    found = scores >= thresholds
-    length, width = (deviations(boxes[:, side] * unit, labels, found) for side in (2, 3))
-    alone = deviations(nearest(boxes, scenes, found) * unit, labels, found)
-    share = overlaps(boxes, scenes, scores, found)
+def find_signals(objects: Objects) -> Signals:
+    """The signals of all objects."""
+    found, labels = objects.found, objects.labels
+    length, width = (deviations(objects.boxes[:, side] * objects.unit, labels, found) for side in (2, 3))
+    alone = deviations(nearest(objects.boxes, objects.scenes, found) * objects.unit, labels, found)
+    share = overlaps(objects.boxes, objects.scenes, objects.scores, found)
     parts = [
-        uncertainty(scores, thresholds, probabilities),
-        disagreement(views, len(boxes)),
+        uncertainty(objects.scores, objects.thresholds, objects.probabilities),
+        _doubt(objects.views),
         unusual(np.maximum(np.abs(length), np.abs(width))),
-        np.where(covered(share), share, 0),
+        np.where(share > _OVER, share, 0),
         unusual(alone),
     ]
     weighted = _WEIGHTS[:, None] * np.stack(parts)
     weighted[2:, ~found] = 0  # what may be no object has no odd size or neighbours
-    return Signals(weighted, found, covered(share) & ~found, length, width)
+    return Signals(weighted, (share > _OVER) & ~found, length, width)
 
 
-def uncertainty(scores: Array, thresholds: Array, probabilities: Array | None) -> Array:
+def uncertainty(scores: Array, thresholds: Array, probabilities: Array) -> Array:
     """Nearness of the probability to one half; where it is unknown, of the score to the threshold."""
     below = scores / np.maximum(thresholds, 1e-9)
     above = (1 - scores) / np.maximum(1 - thresholds, 1e-9)
-    near = np.nan_to_num(np.minimum(below, above)).clip(0, 1)
-    if probabilities is None:
-        return np.asarray(near)
-    return np.where(np.isfinite(probabilities), 1 - np.abs(2 * probabilities - 1), near)
+    return np.where(np.isfinite(probabilities), _doubt(probabilities), np.minimum(below, above).clip(0, 1))
 
 
-def disagreement(views: Array | None, count: int) -> Array:
-    """Nearness to one half of the share of views or models that found an object."""
-    return np.zeros(count) if views is None else np.nan_to_num(1 - np.abs(2 * views - 1)).clip(0, 1)
+def _doubt(shares: Array) -> Array:
+    """Nearness of shares to one half; 0 where they are unknown."""
+    return np.asarray(np.nan_to_num(1 - np.abs(2 * shares - 1)).clip(0, 1))
 
 
 def deviations(values: Array, labels: Index, usual: Mask) -> Array:
@@ -141,11 +154,6 @@ def overlaps(boxes: Array, scenes: Index, scores: Array, found: Mask) -> Array:
         common = shapely.area(shapely.intersection(outlines[one], outlines[two]))
         np.maximum.at(share, one, common / np.minimum(areas[one], areas[two]))
     return share.clip(0, 1)
-
-
-def covered(share: Array) -> Mask:
-    """Which overlaps are as large as those of boxes of one object."""
-    return share > _OVER
 
 
 def by_scene(scenes: Index, rows: Index) -> list[Index]:

@@ -25,12 +25,12 @@ def kinds(choice):
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
-        ({"scores": (7, 0.3)}, "uncertain", "score 0.30"),
+        ({"scores": (7, 0.3)}, "uncertain", "score 0.30, reported from 0.25"),
         ({"probabilities": (7, 0.5)}, "uncertain", "probability 0.50"),
         ({"views": (7, 0.5)}, "views disagree", "found by 50% of the views"),
         ({"boxes": (7, [3000, 3000, 400, 12, 0])}, "odd size", "unusually long"),
         ({"boxes": (7, [3000, 3000, 40, 1, 0])}, "odd size", "unusually narrow"),
-        ({"scores": (7, 0.2)}, "missed", "not reported, may be missed; score 0.20"),
+        ({"scores": (7, 0.2)}, "missed", "may be missed: score 0.20, reported from 0.25"),
         ({"boxes": (7, [5000, 5000, 40, 12, 0.3])}, "isolated", "far from all others"),
     ],
 )
@@ -101,3 +101,11 @@ def test_nothing_and_the_same_again():
     assert (one.rows == two.rows).all()
     assert one.reasons == two.reasons
     assert len(set(one.rows.tolist())) == len(one) <= 50
+
+
+def test_another_order_has_the_same_squares():
+    boxes = np.array([[100, 100, 20, 8, 0], [115, 100, 20, 8, 1.5], [900, 900, 20, 8, 0.0]])
+    found = pick(boxes, [0.3, 0.7, 0.9], most=9, order=np.array([1, 0, 2]))
+    assert found.rows.tolist() == [1, 0, 2]
+    assert found.reasons[1] == "in the square of 1"
+    assert pick(boxes, [0.3, 0.7, 0.9], most=1, order=np.array([1, 0, 2])).rows.tolist() == [2]
