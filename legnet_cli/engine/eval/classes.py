@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import shapely
 
 from legnet_cli.boxes import Detections, boxes_to_polygons
 from legnet_cli.data.labels import IGNORED, unknown_class
 from legnet_cli.detectors.weights.recipes import DATASETS
-from legnet_cli.engine.eval.matching import Labels, Predictions, Truths
+from legnet_cli.engine.eval.matching import Labels, Mask, Predictions, Truths, iou_pairs
 from legnet_cli.engine.eval.predictions import ImagePredictions
 from legnet_cli.engine.eval.truth import EvalSet
 from legnet_cli.errors import ConfigError, DataError
@@ -49,7 +50,8 @@ def choose_classes(
 def select_classes(truth: EvalSet, found: ImagePredictions, classes: Sequence[str]) -> tuple[Truths, Predictions]:
     """Objects and predictions of ``classes`` alone, their labels counted in these.
 
-    An ignored region is an ignored object of each class.
+    An ignored region is an ignored object of each class, and what is predicted in such regions counts only where it
+    lies over an object.
     """
     old = truth.truths
     labels = _relabel(old.labels, truth.classes, classes)
@@ -62,7 +64,26 @@ def select_classes(truth: EvalSet, found: ImagePredictions, classes: Sequence[st
     labels = _relabel(merged.labels, [truth.renamed.get(name, name) for name in found.classes], classes)
     metres = truth.metres(boxes_to_polygons(merged.boxes), images)
     selected = Predictions(merged.boxes, merged.scores, labels, images, metres, merged.quads)
-    return truths, selected.take(labels >= 0)
+    selected = selected.take(labels >= 0)
+    return truths, selected.take(~_passed_over(selected, old.take(old.labels < len(truth.classes)), old.take(region)))
+
+
+def _passed_over(found: Predictions, objects: Truths, regions: Truths) -> Mask:
+    """Which predictions lie over no object, and with over half of their area in the regions of their image together."""
+    inside = np.zeros(len(found), np.bool_)
+    order = np.argsort(found.images, kind="stable")
+    for image in np.unique(regions.images).tolist():
+        start, end = np.searchsorted(found.images[order], [image, image + 1])
+        rows = order[start:end]
+        ground = shapely.union_all(shapely.make_valid(shapely.polygons(regions.quads[regions.images == image])))
+        shapely.prepare(ground)
+        shapes = shapely.make_valid(shapely.polygons(found.outlines[rows]))
+        inside[rows] = shapely.area(shapely.intersection(shapes, ground)) > shapely.area(shapes) / 2
+    rows = np.flatnonzero(inside)
+    few = found.take(rows)
+    over, _, _ = iou_pairs(few.boxes, objects.quads, few.images, objects.images, few.quads)
+    inside[rows[over]] = False
+    return inside
 
 
 def _relabel(labels: Labels, old: Sequence[str], new: Sequence[str]) -> Labels:
