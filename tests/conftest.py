@@ -44,7 +44,7 @@ def mmrotate():
 def blobs(monkeypatch):
     """The detector above, in place of any weights."""
     detector = BlobDetector()
-    monkeypatch.setattr("legnet_cli.engine.predict.run.load_detector", lambda *_, **__: detector)
+    monkeypatch.setattr("legnet_cli.engine.predict.run.load_ensemble", lambda *_, **__: detector)
     return detector
 
 

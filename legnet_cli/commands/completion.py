@@ -30,13 +30,15 @@ def complete_recipes(incomplete: str) -> list[str]:
 
 
 def complete_classes(ctx: Any, incomplete: str) -> list[str]:  # noqa: ANN401 - Typer's own context
-    """The last of several class names, of those that the chosen weights or recipe have."""
+    """The last of several class names, of those that the chosen weights have."""
     from legnet_cli.detectors.weights.fetch import EMBEDDED
 
     chosen = ctx.params.get("weights") or EMBEDDED
+    several = [chosen] if isinstance(chosen, str) else list(chosen)
     before, comma, start = incomplete.rpartition(",")
     taken = before.split(",")
-    return [before + comma + name for name in _classes(str(chosen)) if name.startswith(start) and name not in taken]
+    names = dict.fromkeys(name for one in several for name in _classes(one))
+    return [before + comma + name for name in names if name.startswith(start) and name not in taken]
 
 
 def _classes(weights: str) -> list[str]:

@@ -124,6 +124,7 @@ def _as_dict(result: PredictResult) -> dict[str, object]:
         "crs": result.crs,
         "previews": [str(path) for path in result.previews],
         "model": result.model,
+        "odd_sizes": result.odd_sizes,
         "objects": result.counts,
         **({"true_objects": {name: asdict(one) for name, one in found.items()}} if (found := result.estimates) else {}),
         "km2": result.km2,

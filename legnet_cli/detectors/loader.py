@@ -46,23 +46,26 @@ class Detector:
         card: classes, recipe, tile size and more.
         device: where it runs.
         precision: fp32, bf16 or fp16, as chosen for ``auto``; an exported file may also be int8.
+        search: detections in each of uint8 images (B, H, W, 3) that are on the device.
         network: the PyTorch network that searches, if it is one.
         engine: torch, onnxruntime or openvino.
         key: of the network in PyTorch, under which measurements of it are kept.
+        fixed_kernels: how layers are computed where there is not one network to choose for.
     """
 
     card: ModelCard
     device: torch.device
     precision: str
-    _search: Callable[[Tensor], list[Detections]] = field(repr=False)
+    search: Callable[[Tensor], list[Detections]] = field(repr=False)
     network: Network | None = field(default=None, repr=False)
     engine: str = TORCH
     key: str = ""
+    fixed_kernels: str = DIRECT
 
     @property
     def kernels(self) -> str:
         """How layers are computed, see ``fast.kernels``."""
-        return self.network.kernels if isinstance(self.network, OrientedRCNN) else DIRECT
+        return self.network.kernels if isinstance(self.network, OrientedRCNN) else self.fixed_kernels
 
     def detect(self, images: NDArray[np.uint8]) -> list[Detections]:
         """Detections in pixels in each of the images, RGB (B, H, W, 3) of any size, best first.
@@ -74,11 +77,11 @@ class Detector:
             return []
         batch = torch.from_numpy(np.ascontiguousarray(images))
         if self.device.type == "cpu":  # one by one: a batch gains nothing there, and would change the last digits
-            return [found for i in range(len(batch)) for found in self._search(batch[i : i + 1])]
+            return [found for i in range(len(batch)) for found in self.search(batch[i : i + 1])]
         if self.device.type == "cuda":
             batch = batch.pin_memory()
         try:
-            return self._search(batch.to(self.device, non_blocking=True))
+            return self.search(batch.to(self.device, non_blocking=True))
         except torch.OutOfMemoryError:
             count, height, width = images.shape[:3]
             tiles = f"{count} tiles of {width} × {height}"

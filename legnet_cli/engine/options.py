@@ -17,10 +17,35 @@ LabelFormat = Literal[WrittenFormat, "cvat", "label-studio", "via", "xview", "sh
 
 
 def weights(
-    default: str | None, help: str = "Name, file or URL of weights, or the folder of a run.", **more: Any
+    default: str | tuple[str, ...] | None,
+    help: str = "Name, file or URL of weights, or the folder of a run.",
+    **more: Any,
 ) -> Any:
     """Which weights."""
     return option(default, help, "-w", complete="weights", **more)
+
+
+def tta() -> Any:
+    """Test-time augmentation."""
+    return option(
+        "none",
+        "Search each tile in 4 mirrored (flips) or 8 turned and mirrored views (full), and fuse what they show.",
+    )
+
+
+def scales() -> Any:
+    """Sizes of pixels."""
+    return option(
+        (1.0,),
+        "Search at several pixel sizes, in units of the search's own: 0.5,1,2. 2 is coarser.",
+        least=0.1,
+        most=10,
+    )
+
+
+def fuse() -> Any:
+    """How views become one result."""
+    return option("wbf", "How several views or weights become one result: mean boxes (wbf) or the best ones (nms).")
 
 
 def tile(default: int | None = None, unset: str = "the model's") -> Any:

@@ -30,8 +30,9 @@ def fuse_views(found: Sequence[Detections], expected: NDArray[np.int64], how: Fu
 
     With ``wbf`` centre, sides and angle of an object are the means of its boxes, weighted by score, and its score is
     the mean over all views that could see it, zero where one did not find it: it falls where views disagree. With
-    ``nms`` the best box of an object stays as it is. Equal scores rank by label, angle, sides and centre. The result
-    does not depend on the order of ``found``. Boxes that are not finite or have no area are dropped.
+    ``nms`` the best box of an object stays as it is. Equal scores rank by label, sides, angle and centre: first by
+    what stays when the image is turned. The result does not depend on the order of ``found``. Boxes that are not
+    finite or have no area are dropped.
 
     Args:
         found: boxes in pixels of the same image, which in each view overlap others of their class by little.
@@ -40,7 +41,8 @@ def fuse_views(found: Sequence[Detections], expected: NDArray[np.int64], how: Fu
     """
     view = np.repeat(np.arange(len(found)), [len(part) for part in found])
     boxes = Detections.concat(list(found))
-    order = np.lexsort((*boxes.boxes.T, boxes.labels, -boxes.scores.astype(np.float64)))
+    x, y, w, h, angle = boxes.boxes.T
+    order = np.lexsort((x, y, angle, h, w, boxes.labels, -boxes.scores.astype(np.float64)))
     order = order[valid_boxes(torch.from_numpy(boxes.boxes)).numpy()[order]]
     boxes, view = boxes[order], view[order]
     geometry, scores, labels = (torch.from_numpy(part) for part in (boxes.boxes, boxes.scores, boxes.labels))

@@ -108,7 +108,7 @@ def test_a_bug_keeps_its_traceback(tmp_path, scene, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("legnet_cli.engine.predict.run.load_detector", broken)
+    monkeypatch.setattr("legnet_cli.engine.predict.run.load_ensemble", broken)
     result = run(scene, "-w", "any", "-o", tmp_path / "o.gpkg")
     assert isinstance(result.exception, RuntimeError)
     assert result.exit_code == 1
@@ -121,7 +121,7 @@ class Slow(blobs.BlobDetector):
     def detect(self, images):
         print("searching", flush=True)
         time.sleep(600)
-engine.load_detector = lambda *_, **__: Slow()
+engine.load_ensemble = lambda *_, **__: Slow()
 from legnet_cli.main import app
 app(["predict", {scene!r}, "-w", "any", "-o", {out!r}])
 """

@@ -11,5 +11,5 @@ def dota(tmp_path):
 @pytest.fixture
 def detector(monkeypatch):
     found = BlobDetector()
-    monkeypatch.setattr("legnet_cli.engine.eval.run.load_detector", lambda *_, **__: found)
+    monkeypatch.setattr("legnet_cli.engine.eval.run.load_ensemble", lambda *_, **__: found)
     return found

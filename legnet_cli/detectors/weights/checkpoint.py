@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from legnet_cli.detectors.weights.calibration import DEFAULT_SCORE, ClassCalibration
 from legnet_cli.detectors.weights.recipes import BACKBONES, DATASETS, Recipe, get_recipe
+from legnet_cli.detectors.weights.sizes import SizeLimits
 from legnet_cli.detectors.weights.tensors import State, read_state, tidy_state
 from legnet_cli.errors import CheckpointError, ConfigError
 from legnet_cli.files import atomic_path
@@ -55,6 +56,8 @@ class ModelCard:
         gsd: least and greatest ground sampling distance of its training images, metres per pixel; a single number is
             taken for both; None if unknown.
         calibration: by class what its scores mean, see :class:`ClassCalibration`, if measured.
+        sizes: by class how large its objects are, see :class:`SizeLimits`, if learned.
+        view_calibration: the same of fused scores, by the name of the :class:`Views` that they come from.
         stretch: how pixels that are not 8-bit became 8-bit.
         licence: terms of the weights, if known.
         trained_on: the data in words, if known.
@@ -74,6 +77,8 @@ class ModelCard:
     data_sha256: str | None = None
     model: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
+    view_calibration: dict[str, dict[str, Any]] | None = None
+    sizes: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.gsd, (int, float)):
@@ -83,6 +88,18 @@ class ModelCard:
     def calibrations(self) -> dict[str, ClassCalibration]:
         """What scores mean, by class; empty if nobody has measured it."""
         return {name: ClassCalibration.from_dict(values) for name, values in (self.calibration or {}).items()}
+
+    @property
+    def size_limits(self) -> dict[str, SizeLimits]:
+        """How large objects are, by class; empty if nobody has learned it."""
+        known = self.sizes or {}
+        return {name: SizeLimits.from_dict(known[name]) for name in self.classes if name in known}
+
+    def calibrated(self, views: str, learned: dict[str, Any]) -> ModelCard:
+        """With what scores mean by class, those of the :class:`Views` of that name; empty for a single view."""
+        if not views:
+            return replace(self, calibration=learned)
+        return replace(self, view_calibration={**(self.view_calibration or {}), views: learned})
 
     def thresholds(self, asked: float | None) -> NDArray[np.float64]:
         """Least score (classes,) that is reported: ``asked``, else as it was measured."""
@@ -250,6 +267,8 @@ def checked_card(card: ModelCard) -> ModelCard:
         "gsd": card.gsd is None or _is_range(card.gsd),
         "stretch": isinstance(card.stretch, str),
         "calibration": _is_calibration(card.calibration),
+        "sizes": _is_dict_of(card.sizes, _is_size),
+        "view_calibration": _is_dict_of(card.view_calibration, _is_calibration),
         "model": card.model is None or (isinstance(card.model, dict) and isinstance(card.model.get("type"), str)),
         **{key: isinstance(getattr(card, key), str | None) for key in ("licence", "trained_on", "data_sha256")},
     }
@@ -262,10 +281,21 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_dict_of(value: object, sound: Callable[[Any], bool]) -> bool:
+    return value is None or (isinstance(value, dict) and all(map(sound, value.values())))
+
+
 def _is_calibration(value: Any) -> bool:  # noqa: ANN401 - any JSON value
     try:
         return value is None or all(ClassCalibration.from_dict(one) for one in value.values())
     except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+
+
+def _is_size(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    try:
+        return bool(SizeLimits.from_dict(value))
+    except (ValueError, TypeError, KeyError):
         return False
 
 

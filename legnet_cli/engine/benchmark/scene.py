@@ -56,7 +56,7 @@ def time_scene(detector: Detector, path: str, tile: int, batch: int | None) -> S
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="legnet-") as folder:
         out = Path(folder) / "boxes.geojson"
-        config = PredictConfig((path,), out, detector.card.name, tile=tile, batch=batch, score=_SCORE)
+        config = PredictConfig((path,), out, (detector.card.name,), tile=tile, batch=batch, score=_SCORE)
         result = predict(config, detector=detector, observer=tally.stage)
     tiles = max(sum(scene.tiles for scene in result.scenes), 1)
     return SceneRun(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from legnet_cli.detectors.views import Fuse, Tta, Views
 from legnet_cli.engine import options
 from legnet_cli.engine.options import Engine, LabelFormat, Precision
 from legnet_cli.settings import Settings, documented, option, required
@@ -18,7 +19,12 @@ class EvalConfig(Settings):
 
     data: Path | None = required("Labelled data set, whole images or split tiles, or a vector layer.")
     out: Path = required("Folder of the report.", "-o")
-    weights: str | None = options.weights(None)
+    weights: tuple[str, ...] = options.weights(
+        (), "Name, file or URL of weights, or the folder of a run; several are fused.", commas=False
+    )
+    tta: Tta = options.tta()
+    scales: tuple[float, ...] = options.scales()
+    fuse: Fuse = options.fuse()
     predictions: Path | None = option(
         None,
         "Predictions: folder or .zip of DOTA text, .csv, .geojson, .gpkg, .fgb or .shp. Equal scores rank by "
@@ -61,23 +67,33 @@ class EvalConfig(Settings):
     skip_bad: bool = options.skip_bad()
     overwrite: bool = options.overwrite()
 
+    @property
+    def views(self) -> Views:
+        """How each tile is looked at."""
+        return Views(self.tta, self.scales, self.fuse)
+
     def faults(self) -> list[tuple[object, str]]:
         """See :class:`Settings`."""
         aims = (self.min_precision is not None) + (self.max_false_alarms is not None)
         return [
             options.ignores_all(self.classes, self.ignore_others),
             (self.data is None, "no data given: name a labelled data set with --data, or reports with --compare"),
-            ((self.weights is None) == (self.predictions is None), "give either --weights or --predictions"),
+            (bool(self.weights) == (self.predictions is not None), "give either --weights or --predictions"),
             options.gsd_fault(self.gsd),
             (
                 (aims or self.write_back) and not self.calibrate,
                 "--min-precision, --max-false-alarms and --write-back go with --calibrate",
             ),
             (aims == 2, "give either --min-precision or --max-false-alarms"),
-            (self.max_false_alarms is not None and self.weights is None, "--max-false-alarms: give --weights"),
-            (self.write_back and self.weights is None, "--write-back stores in weights: give --weights"),
-            (self.gsd is not None and self.weights is None, "--gsd searches images: give --weights"),
-            (self.robustness and self.weights is None, "--robustness searches corrupted images: give --weights"),
+            (self.max_false_alarms is not None and not self.weights, "--max-false-alarms: give --weights"),
+            (self.write_back and not self.weights, "--write-back stores in weights: give --weights"),
+            (
+                len(self.weights) > 1 and self.write_back,
+                "--write-back stores in the card of one model: give one --weights",
+            ),
+            (not self.views.single and not self.weights, "--tta and --scales search images: give --weights"),
+            (self.gsd is not None and not self.weights, "--gsd searches images: give --weights"),
+            (self.robustness and not self.weights, "--robustness searches corrupted images: give --weights"),
         ]
 
 

@@ -21,7 +21,8 @@ from legnet_cli.data.labels import listing
 from legnet_cli.data.tables import check_task1
 from legnet_cli.detectors.devices import choose_device
 from legnet_cli.detectors.engines import check_engine
-from legnet_cli.detectors.loader import Detector, load_detector
+from legnet_cli.detectors.ensemble import load_ensemble
+from legnet_cli.detectors.loader import Detector, load_checkpoint
 from legnet_cli.detectors.tuning import settle_kernels
 from legnet_cli.detectors.weights.calibration import ClassCalibration
 from legnet_cli.detectors.weights.checkpoint import ModelCard, rewrite_card
@@ -88,9 +89,9 @@ def evaluate(
     start = time.perf_counter()
     _check_outputs(config)
     store = _store(config) if config.write_back else None
-    if config.weights is not None:
+    for weights in config.weights:
         place = choose_device(config.device, config.engine)
-        check_engine(config.engine, config.weights, precision=config.precision, compile=False, device=place)
+        check_engine(config.engine, weights, precision=config.precision, compile=False, device=place)
     assert config.data is not None  # its settings refuse that
     truth = load_truth(
         Source(
@@ -126,8 +127,8 @@ def evaluate(
     cases = worst_cases(truth, measured, config.bands, config.stretch)
     write_report(config.out, metrics, measured, cases, robustness)
     if store is not None and card is not None:
-        known = {name: one.to_dict() for name, one in {**card.calibrations, **calibrations}.items()}
-        rewrite_card(store, replace(card, calibration=known))
+        learned = {**(card.calibration or {}), **{name: one.to_dict() for name, one in calibrations.items()}}
+        rewrite_card(store, load_checkpoint(store).card.calibrated(config.views.name, learned))
     return EvalResult(metrics, measured, robustness, config.out, config.submission, time.perf_counter() - start)
 
 
@@ -137,10 +138,10 @@ def _store(config: EvalConfig) -> Path:
     Raises:
         ConfigError: it is no file of the user's own.
     """
-    assert config.weights is not None  # its settings refuse that
-    path = fetch(config.weights) if Path(config.weights).exists() else Path()
+    (weights,) = config.weights  # its settings refuse others
+    path = fetch(weights) if Path(weights).exists() else Path()
     if path.suffix.lower() != ".safetensors":
-        raise ConfigError(f"--write-back: {config.weights} is no .safetensors file of yours: copy or train one first")
+        raise ConfigError(f"--write-back: {weights} is no .safetensors file of yours: copy or train one first")
     return path
 
 
@@ -177,9 +178,9 @@ def _search(
     on_download: Callable[[int, int | None], None],
 ) -> tuple[ImagePredictions, EvalMetrics, Robustness | None, ModelCard, float]:
     """Search the images with the model, then on request their corrupted versions; the last is their ground area."""
-    assert config.weights is not None
-    detector = load_detector(
+    detector = load_ensemble(
         config.weights,
+        config.views,
         device=config.device,
         engine=config.engine,
         precision=config.precision,
@@ -187,7 +188,7 @@ def _search(
         score_threshold=config.score,
         progress=on_download,
     )
-    classes = choose_classes(truth, detector.card.classes, config.classes, config.weights, model=True)
+    classes = choose_classes(truth, detector.card.classes, config.classes, detector.card.name, model=True)
     plan = _plan(config, detector)
     grids = plan_grids(truth, plan)
     total = count_tiles(grids, plan) * (1 + PASSES * config.robustness)
@@ -246,7 +247,10 @@ def _metrics(
     config: EvalConfig, truth: EvalSet, measured: EvalMetrics, robustness: Robustness | None
 ) -> dict[str, Any]:
     rules = "mmrotate" if config.count_difficult else "dota"
-    made_by = {"weights": config.weights} if config.weights else {"predictions": str(config.predictions)}
+    views = {"views": config.views.name} if config.views.name else {}
+    made_by = (
+        {"weights": ", ".join(config.weights), **views} if config.weights else {"predictions": str(config.predictions)}
+    )
     found = measured.to_dict()
     return {
         **{key: found[key] for key in ("map", "summary", "ap")},

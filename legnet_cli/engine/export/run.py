@@ -171,6 +171,6 @@ def _maps(config: ExportConfig, path: Path, on_step: Callable[[str], None]) -> t
     for weights in (config.weights, str(path)):
         on_step(f"measuring mAP of {Path(weights).name}")
         with tempfile.TemporaryDirectory() as folder:
-            plan = EvalConfig(data=config.data, out=Path(folder, "eval"), weights=weights, device="cpu")
+            plan = EvalConfig(data=config.data, out=Path(folder, "eval"), weights=(weights,), device="cpu")
             maps.append(float(evaluate(plan).metrics["map"]["area"]["0.50"]))
     return maps[0], maps[1]

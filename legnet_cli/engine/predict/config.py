@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from legnet_cli.detectors.views import Fuse, Tta, Views
 from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.engine import options
 from legnet_cli.engine.options import Engine, Precision
@@ -55,7 +56,12 @@ class PredictConfig(Settings):
         "'out/{scene}.gpkg' writes one a scene.",
         "-o",
     )
-    weights: str = options.weights(EMBEDDED)
+    weights: tuple[str, ...] = options.weights(
+        (EMBEDDED,), "Name, file or URL of weights, or the folder of a run; several are fused.", commas=False
+    )
+    tta: Tta = options.tta()
+    scales: tuple[float, ...] = options.scales()
+    fuse: Fuse = options.fuse()
     asset: str = option("", "Asset of STAC items to search.", unset="the only image")
     tile: int | None = options.tile()
     overlap: int | None = options.overlap()
@@ -70,6 +76,9 @@ class PredictConfig(Settings):
     classes: tuple[str, ...] = options.classes()
     aoi: Path | None = option(None, "Vector file; search only inside its polygons.")
     max_detections: int | None = option(None, "Keep at most N per scene, best first.", unset="all", least=1)
+    size_check: Literal["off", "flag", "drop"] = option(
+        "off", "Objects of a size that their class had nowhere in training: flag (column odd_size) or drop them."
+    )
     crs: str = option("source", "Reference system of the layer: source or EPSG:n. GeoJSON is always WGS 84.")
     preview: Path | None = option(None, "PNG of the boxes over the scene, one a scene; '{scene}' is its name.")
     style: bool = option(False, "Write a QGIS style beside --out; a .gpkg holds one anyway.")
@@ -90,6 +99,16 @@ class PredictConfig(Settings):
     job: Path | None = option(None, "Folder of what is found so far.", unset="a hidden folder beside --out")
     strict: bool = option(False, "Stop at the first scene that cannot be searched, and write nothing.")
     overwrite: bool = options.overwrite()
+
+    @property
+    def views(self) -> Views:
+        """How each tile is looked at."""
+        return Views(self.tta, self.scales, self.fuse)
+
+    @property
+    def fuses(self) -> bool:
+        """Whether boxes are fused from those of several views or weights."""
+        return len(self.weights) > 1 or not self.views.single
 
     def faults(self) -> list[tuple[object, str]]:
         """See :class:`Settings`."""

@@ -169,7 +169,7 @@ def _ground_km2(georef: Georef) -> float | None:
 
 def settings_digest(config: PredictConfig, weights: str, how: dict[str, str], aoi: Aoi | None) -> dict[str, str]:
     """All that decides what is found in a tile, as text by name: another value makes earlier parts useless."""
-    asked = ("tile", "overlap", "gsd", "bands", "stretch", "score", "compile", "kernels")
+    asked = ("tile", "overlap", "gsd", "bands", "stretch", "score", "compile", "kernels", "tta", "scales", "fuse")
     found = {name: json.dumps(getattr(config, name)) for name in asked}
     area = "none" if aoi is None else hashlib.sha256(shapely.to_wkb(aoi.geometry)).hexdigest()[:16]
     return {"weights": weights, **how, **found, "aoi": area, "block": str(BLOCK)}

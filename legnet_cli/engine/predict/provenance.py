@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 SIDECAR = ".json"  # appended to the name of an output whose format has no place for it
 _SETTINGS = (
     *("weights", "tile", "overlap", "gsd", "bands", "stretch", "score", "classes", "aoi", "max_detections", "crs"),
-    *("engine", "precision", "compile", "kernels"),
+    *("engine", "precision", "compile", "kernels", "tta", "scales", "fuse", "size_check"),
 )
 _COMPUTED = ("device", "engine", "precision")
 
@@ -71,7 +71,7 @@ def describe(
     """
     settings = {name: getattr(config, name) for name in _SETTINGS}
     settings["tile"], settings["overlap"] = choose_tiling(config.tile, config.overlap, (card.tile, card.overlap))
-    settings["weights"] = _absolute(config.weights)
+    settings["weights"] = [_absolute(one) for one in config.weights]
     settings["crs"] = config.crs if crs is None else crs.to_wkt()
     settings["aoi"] = None if config.aoi is None else str(config.aoi.absolute())
     record = {
@@ -90,8 +90,8 @@ def describe(
 
 
 def _sha256(how: Mapping[str, str]) -> str | None:
-    """Hash of the weights' file; None for a detector that Python code has made."""
-    return how["weights"] if re.fullmatch("[0-9a-f]{64}", how["weights"]) else None
+    """Hashes of the weights' files, with + between them; None for a detector that Python code has made."""
+    return how["weights"] if re.fullmatch(r"[0-9a-f]{64}(\+[0-9a-f]{64})*", how["weights"]) else None
 
 
 def _scene(scene: SceneResult) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class Replay:
             DataError: the weights, the area of interest or a scene have changed.
         """
         if _sha256(how) != self.record["weights"]["sha256"]:
-            raise DataError(f"{self.path}: was made with other weights than {self.config.weights} now are")
+            raise DataError(f"{self.path}: was made with other weights than {', '.join(self.config.weights)} now are")
         if how["aoi"] != self.record["aoi"]:
             raise DataError(f"{self.path}: was made with another area of interest than {self.config.aoi} now has")
         for scene in self.record["scenes"]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, Detections, boxes_to_polygons
 from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.engine.predict.sizes import SizeCheck
 from legnet_cli.geo.crs import CRS
 from legnet_cli.geo.features import Rows
 from legnet_cli.geo.footprint import area_on_map
@@ -36,6 +37,7 @@ class SceneResult:
         grid_boxes: the boxes in pixels of the grid that was searched.
         scale: raster pixels per pixel of that grid, along x and y.
         searched: the part of the raster that was searched, in its pixels.
+        odd: objects of a size that their class does not have, if that was looked for; they may be left out here.
     """
 
     path: str
@@ -49,6 +51,7 @@ class SceneResult:
     grid_boxes: Array
     scale: tuple[float, float]
     searched: shapely.Geometry
+    odd: int = 0
 
     def polygons(self, rows: Rows = slice(None)) -> Array:
         """Corners (n, 4, 2) of some objects in pixels of the raster; no rectangles where the grid's pixels are not."""
@@ -64,10 +67,20 @@ class FoundObjects:
         scenes: what was found.
         card: of the weights: their name, and what their scores mean.
         crs: reference system of the layer; None for the scenes' own map coordinates, or pixels with y up.
+        sizes: tells objects of odd size, which are then flagged.
+        fused: whether they are of several views or weights, and say which share of these found them.
     """
 
-    def __init__(self, scenes: Sequence[SceneResult], card: ModelCard, crs: CRS | None) -> None:
-        self.crs, self._scenes, self._model = crs, scenes, card.name
+    def __init__(
+        self,
+        scenes: Sequence[SceneResult],
+        card: ModelCard,
+        crs: CRS | None,
+        *,
+        sizes: SizeCheck | None = None,
+        fused: bool = False,
+    ) -> None:
+        self.crs, self._scenes, self._model, self._sizes, self._fused = crs, scenes, card.name, sizes, fused
         self._classes = np.array(card.classes, np.str_)
         self._calibrations = card.calibrations
         self._stops = np.cumsum([len(scene.detections) for scene in scenes])
@@ -96,10 +109,15 @@ class FoundObjects:
         index = self._numbers(rows)
         names, labels = np.empty(len(index), object), np.empty(len(index), np.int64)
         scores, sizes = np.empty(len(index)), np.empty((4, len(index)))
+        views, odd = np.ones(len(index)), np.zeros(len(index), np.bool_)
         for scene, places, own in self._by_scene(index):
             found = scene.detections[own]
             names[places], labels[places], scores[places] = scene.name, found.labels, found.scores
             sizes[:, places] = _sizes(scene, found, own)
+            if found.views is not None:
+                views[places] = found.views
+            if self._sizes is not None:
+                odd[places] = self._sizes.odd_boxes(scene.grid_boxes[own], found.labels, scene.scale, scene.georef)
         length, width, area, direction = sizes
         named = ("length_px", "width_px", "area_px2", "angle_deg")
         if self.crs is not None:
@@ -109,7 +127,9 @@ class FoundObjects:
             "class": self._classes[labels],
             "score": scores.round(4),
             **self._probabilities(labels, scores),
+            **({"views": views.round(4)} if self._fused else {}),
             **dict(zip(named, measures, strict=True)),
+            **({} if self._sizes is None else {"odd_size": odd}),
             "scene": names.astype(np.str_),
             "model": np.full(len(index), self._model),
         }

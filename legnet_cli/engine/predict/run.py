@@ -1,7 +1,7 @@
 """Find oriented objects in scenes and write them as a layer in map coordinates.
 
 from legnet_cli.engine.predict import PredictConfig, predict
-result = predict(PredictConfig(scenes=("scene.tif",), out=Path("boxes.geojson"), weights="legnet-tiny-dota10"))
+result = predict(PredictConfig(scenes=("scene.tif",), out=Path("boxes.geojson"), weights=("legnet-tiny-dota10",)))
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from legnet_cli.detectors.loader import Detector, load_detector
+from legnet_cli.detectors.ensemble import load_ensemble
+from legnet_cli.detectors.loader import Detector
 from legnet_cli.detectors.stages import StageObserver, unobserved
 from legnet_cli.detectors.weights.calibration import CountEstimate, estimate_count
 from legnet_cli.detectors.weights.checkpoint import ModelCard
@@ -35,10 +36,11 @@ from legnet_cli.engine.predict.provenance import read_replay
 from legnet_cli.engine.predict.results import SceneResult
 from legnet_cli.engine.predict.sanity import impossible
 from legnet_cli.engine.predict.search import Crew, join_scene, search_by_crew, search_here
+from legnet_cli.engine.predict.sizes import SizeCheck
 from legnet_cli.engine.predict.spool import spool
 from legnet_cli.engine.predict.workers import Processes, agreed_kernels, gpus
 from legnet_cli.engine.predict.write import Writer
-from legnet_cli.errors import CheckpointError, ConfigError, DataError
+from legnet_cli.errors import CheckpointError, ConfigError, DataError, counted
 from legnet_cli.geo.aoi import Aoi, read_aoi
 from legnet_cli.geo.inputs import find_scenes, find_stamps, is_remote
 
@@ -60,6 +62,7 @@ class PredictResult:
         seconds: of this run.
         outputs: files or folders that ``out`` stands for.
         crs: name of the reference system of all objects; None for pixels, and where each scene's own is its layer's.
+        odd_sizes: objects of a size that their class does not have; None if that was not looked for.
     """
 
     scenes: tuple[SceneResult, ...]
@@ -70,6 +73,7 @@ class PredictResult:
     failures: tuple[SceneFailure, ...] = ()
     outputs: tuple[Path, ...] = ()
     crs: str | None = None
+    odd_sizes: int | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -138,7 +142,7 @@ def predict(
     names = [*replay.names.values()] if replay else scene_names(list(found))
     outs, previews = paths_of(config.out, names), preview_paths(config.preview, names)
     folder = job_folder(config.out, config.job)
-    inputs = (*config.scenes, *found, config.weights, str(config.aoi or ""))
+    inputs = (*config.scenes, *found, *config.weights, str(config.aoi or ""))
     check_outputs(config, outs, previews, inputs, Job(folder, {}).may_replace)
     aoi = read_aoi(config.aoi) if config.aoi else None
     loaded = detector is None
@@ -146,6 +150,7 @@ def predict(
     thresholds = detector.card.thresholds(config.score)
     asked, config = config, replace(config, score=float(thresholds.min()))
     how = settings_digest(config, *_weights(config, detector, loaded=loaded), aoi)
+    sizes = None if config.size_check == "off" else SizeCheck(detector.card)
     wanted = _class_indices(config.classes, detector.card.classes)
     stamps = find_stamps(found)
     if replay:
@@ -166,14 +171,15 @@ def predict(
         good = [plan for plan in plans if plan.name not in bad]
         if not good:
             raise DataError(failures[0].reason)
-        results: list[SceneResult] = []
+        results, odd = list[SceneResult](), None
         with job.last(good, shared=config.shard is not None) as last:
             if last:
                 heartbeat.enter("writing")
-                results = spool(join_scene(plan, job, config, wanted, thresholds, observer) for plan in good)
+                results = spool(join_scene(plan, job, config, wanted, thresholds, observer, sizes) for plan in good)
                 told = frozenset(plan.name for plan in good if any(far_from(detector.card, plan.scene)))
                 if sentence := impossible(results, detector.card, told):
                     logger.warning("%s", sentence)
+                odd = _count_odd(results, config) if sizes else None
                 writer = Writer(asked, detector.card, how, job)
                 with observer("write"):
                     outs = writer.write(results, dict(zip(names, outs, strict=True)))
@@ -190,7 +196,16 @@ def predict(
         tuple(failures),
         tuple(outs) if last else (),
         layer_name(config, results) if last else None,
+        odd,
     )
+
+
+def _count_odd(results: Sequence[SceneResult], config: PredictConfig) -> int:
+    """How many objects are of odd size; the log says so, and what becomes of them."""
+    count = sum(scene.odd for scene in results)
+    fate = "left out" if config.size_check == "drop" else "odd_size is true"
+    logger.info("%s of a size that its class had nowhere in training: %s", counted(count, "object"), fate)
+    return count
 
 
 @contextmanager
@@ -208,8 +223,9 @@ def _opened(job: Job, plans: Sequence[ScenePlan], config: PredictConfig) -> Iter
 
 
 def _load(config: PredictConfig, on_download: Callable[[int, int | None], None]) -> Detector:
-    detector = load_detector(
+    detector = load_ensemble(
         config.weights,
+        config.views,
         device=config.device,
         engine=config.engine,
         precision=config.precision,
@@ -223,7 +239,7 @@ def _load(config: PredictConfig, on_download: Callable[[int, int | None], None])
         "%s: %s, %d classes, by %s in %s on %s",
         *(card.name, card.recipe, len(card.classes), detector.engine, detector.precision, detector.device),
     )
-    if config.weights == EMBEDDED:
+    if EMBEDDED in config.weights:
         logger.info("weights: %s, trained on %s: knows %s", card.name, card.trained_on, ", ".join(card.classes))
     return detector
 
@@ -234,9 +250,9 @@ def _weights(config: PredictConfig, detector: Detector, *, loaded: bool = False)
     if not loaded:
         return uuid.uuid4().hex, how
     try:
-        return sha256(fetch(config.weights)), how
+        return "+".join(sha256(fetch(one)) for one in config.weights), how
     except CheckpointError:
-        return config.weights, how
+        return "+".join(config.weights), how
 
 
 def _class_indices(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int64] | None:

@@ -21,6 +21,7 @@ from legnet_cli.engine.predict.merge import merge_tiles
 from legnet_cli.engine.predict.plan import ScenePlan
 from legnet_cli.engine.predict.results import SceneResult
 from legnet_cli.engine.predict.scan import search_tiles
+from legnet_cli.engine.predict.sizes import SizeCheck
 from legnet_cli.engine.process import is_out_of_memory
 from legnet_cli.errors import DataError, DependencyError
 from legnet_cli.geo.aoi import centres_inside
@@ -174,10 +175,11 @@ def join_scene(
     wanted: NDArray[np.int64] | None,
     thresholds: NDArray[np.float64],
     observer: StageObserver,
+    sizes: SizeCheck | None = None,
 ) -> SceneResult:
     """The objects of a scene from its parts: tiles merged, and only what is asked for.
 
-    ``wanted`` are labels, None for all; ``thresholds`` (classes,) are the least scores.
+    ``wanted`` are labels, None for all; ``thresholds`` (classes,) are the least scores; ``sizes`` tells odd ones.
 
     Raises:
         DataError: a part has vanished.
@@ -193,8 +195,13 @@ def join_scene(
         keep &= found.scores >= thresholds[found.labels]
     if plan.aoi is not None:
         keep &= centres_inside(plan.aoi, found.boxes[:, :2])
-    found = found[keep][: config.max_detections]
-    grid_boxes, scale = found.boxes, (scene.scale_x, scene.scale_y)
+    found, scale, odd = found[keep], (scene.scale_x, scene.scale_y), 0
+    if sizes is not None:
+        strange = sizes.odd_boxes(found.boxes, found.labels, scale, scene.georef)
+        odd = int(strange.sum())
+        found = found[~strange] if config.size_check == "drop" else found
+    found = found[: config.max_detections]
+    grid_boxes = found.boxes
     if scale != (1, 1):
         few = np.array_split(grid_boxes, -(-len(found) // 50_000) or 1)  # corners of all would take ten times as much
         boxes = np.concatenate([polygons_to_boxes(boxes_to_polygons(some) * scale) for some in few])
@@ -202,7 +209,7 @@ def join_scene(
     logger.debug("%s: %d objects", plan.name, len(found))
     known = (scene.path, plan.name, plan.stamp, found, scene.georef)
     tiles = len(plan.tiles), len(plan.tiles) - len(seen)
-    return SceneResult(*known, *tiles, plan.km2, grid_boxes, scale, searched_ground(plan, seen))
+    return SceneResult(*known, *tiles, plan.km2, grid_boxes, scale, searched_ground(plan, seen), odd)
 
 
 def _read_parts(plan: ScenePlan, job: Job) -> tuple[Detections, NDArray[np.int64], NDArray[np.int64]]:

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from legnet_cli.detectors.loader import Detector, load_detector
+from legnet_cli.detectors.ensemble import load_ensemble
+from legnet_cli.detectors.loader import Detector
 from legnet_cli.detectors.tuning import settle_kernels
 from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Job, Part
@@ -85,8 +86,9 @@ class Worker:
         keep_freed()
         logging.getLogger("legnet_cli").setLevel(logging.ERROR)  # the first process says what there is to say
         self._config = replace(config, device=device)
-        self._detector = load_detector(
+        self._detector = load_ensemble(
             config.weights,
+            config.views,
             device=device,
             engine=config.engine,
             precision=config.precision,

@@ -15,6 +15,7 @@ from legnet_cli.engine.predict.plan import ScenePlan
 from legnet_cli.engine.predict.preview import enlarge, write_preview
 from legnet_cli.engine.predict.provenance import as_text, describe, sidecar
 from legnet_cli.engine.predict.results import FoundObjects, SceneResult, searched_areas
+from legnet_cli.engine.predict.sizes import SizeCheck
 from legnet_cli.engine.predict.stac import stac_item, stac_path
 from legnet_cli.engine.predict.style import class_style
 from legnet_cli.errors import DataError
@@ -67,7 +68,14 @@ class Writer:
         """Write an output and what goes beside it to ``path``, be it for ``out``; returns all files, itself last."""
         record, classes = describe(self.config, self.card, self.how, scenes, crs), self.card.classes
         old = list(path.glob(TASK1_FILES)) if is_folder_output(self.config.out) else sidecars(path)
-        objects = FoundObjects(scenes, self.card, crs or layer_crs(self.config, scenes))
+        crs = crs or layer_crs(self.config, scenes)
+        objects = FoundObjects(
+            scenes,
+            self.card,
+            crs,
+            sizes=SizeCheck(self.card) if self.config.size_check == "flag" else None,
+            fused=self.config.fuses,
+        )
         with atomic_path(path, overwrite=overwrite, stale=old) as scratch:
             self._write_objects(scratch, scenes, objects, as_text(record))
             for file in files_beside(scratch, self.config):

@@ -36,6 +36,7 @@ from legnet_cli.engine.train.log import CURVES, METRICS
 from legnet_cli.engine.train.loop import BEST, LAST, Keeping, Loop
 from legnet_cli.engine.train.plan import TrainPlan, config_plan, override, recipe_plan, scaled
 from legnet_cli.engine.train.signals import ends_on_sigterm
+from legnet_cli.engine.train.sizes import learn_sizes
 from legnet_cli.engine.train.state import CHECKPOINT, load_run
 from legnet_cli.engine.train.steps import Step, StepCost
 from legnet_cli.engine.train.validation import Validation
@@ -195,6 +196,7 @@ def _start_weights(
 
 
 def _card(config: TrainConfig, plan: TrainPlan, data: TrainData) -> ModelCard:
+    gsd = (config.gsd, config.gsd) if config.gsd else data.check.gsd
     listing = [[image.file, image.names, image.quads.tolist()] for image in data.images]
     return ModelCard(
         name=config.out.name,
@@ -202,8 +204,9 @@ def _card(config: TrainConfig, plan: TrainPlan, data: TrainData) -> ModelCard:
         classes=plan.classes,
         tile=plan.tile,
         overlap=plan.overlap,
-        gsd=(config.gsd, config.gsd) if config.gsd else data.check.gsd,
+        gsd=gsd,
         stretch=config.stretch,
+        sizes=learn_sizes(data.images, plan.classes, gsd),
         trained_on=f"{config.data.name if config.data else ''}, {len(data.images)} images",
         data_sha256=hashlib.sha256(json.dumps(listing).encode()).hexdigest(),
         model=plan.model if plan.own_model else None,

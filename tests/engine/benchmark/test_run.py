@@ -96,7 +96,7 @@ def test_images_are_the_tiles(write_scene):
 
 
 def test_what_has_no_network_inside_gives_totals(monkeypatch, checkpoint, detector):
-    bare = Detector(detector.card, CPU, "fp32", detector._search)
+    bare = Detector(detector.card, CPU, "fp32", detector.search)
     monkeypatch.setattr(module, "load_detector", lambda *_, **__: bare)
     monkeypatch.setattr(module, "read_checkpoint", lambda path: pytest.fail("an exported file is no checkpoint"))
     result = benchmark(config())

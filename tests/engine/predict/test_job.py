@@ -58,7 +58,7 @@ class Dying(BlobDetector):
 
 
 def search(tmp_path, scenes, detector, monkeypatch, out="out.geojson", **values):
-    monkeypatch.setattr("legnet_cli.engine.predict.run.load_detector", lambda *_, **__: detector)
+    monkeypatch.setattr("legnet_cli.engine.predict.run.load_ensemble", lambda *_, **__: detector)
     return predict(PredictConfig(tuple(scenes), tmp_path / out, weights="any", **values))
 
 
@@ -389,7 +389,7 @@ def test_a_worker_short_of_memory_counts_as_lost(scenes, monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(workers, "load_detector", lambda *_, **__: BlobDetector())
+    monkeypatch.setattr(workers, "load_ensemble", lambda *_, **__: BlobDetector())
     monkeypatch.setattr(workers, "search_block", fail)
     worker = workers.Worker(PredictConfig(tuple(scenes), Path("o.csv")), "cpu", 1)
     what = (scenes[0], "a.tif", local_stamp(scenes[0]), 0)

@@ -414,7 +414,7 @@ def test_what_stands_or_appears_is_not_replaced(tmp_path, blobs, scene, name, mo
         run(tmp_path, scene, **values)
     assert (tmp_path / name).read_text() == "mine"
     monkeypatch.undo()
-    monkeypatch.setattr("legnet_cli.engine.predict.run.load_detector", lambda *_, **__: blobs)
+    monkeypatch.setattr("legnet_cli.engine.predict.run.load_ensemble", lambda *_, **__: blobs)
     (tmp_path / name).unlink()
     blobs.batches.clear()
     run(tmp_path, scene, **values)

@@ -24,7 +24,7 @@ class Stop(BaseException):
 @pytest.fixture(autouse=True)
 def _prepared(monkeypatch):
     monkeypatch.setattr(planning, "BLOCK", 5)
-    monkeypatch.setattr("legnet_cli.engine.predict.run.load_detector", lambda *_, **__: BlobDetector())
+    monkeypatch.setattr("legnet_cli.engine.predict.run.load_ensemble", lambda *_, **__: BlobDetector())
 
 
 @pytest.fixture
