@@ -85,7 +85,7 @@ def _card(cards: Sequence[ModelCard], views: Views) -> ModelCard:
     if known and low > high:
         logger.warning("%s learned from pixels of other sizes: all search the same ones", _listed(cards, "name"))
     return ModelCard(
-        name=_listed(cards, "name"),
+        name=" + ".join(card.name for card in cards),
         recipe=_listed(cards, "recipe"),
         classes=tuple(dict.fromkeys(name for card in cards for name in card.classes)),
         tile=largest.tile,
