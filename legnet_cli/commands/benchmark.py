@@ -63,12 +63,14 @@ benchmark = command("benchmark", _benchmark, BenchmarkConfig, _Terminal, words=_
 
 
 def _show(result: BenchmarkResult, config: BenchmarkConfig, terminal: _Terminal) -> None:
-    from legnet_cli.commands.benchmark_tables import show, show_comparison, show_fps, show_layers
+    from legnet_cli.commands.benchmark_tables import show, show_comparison, show_fps, show_layers, show_tuning
 
     if config.fps:
         show_fps(result)
     elif not terminal.quiet:
         show(result)
+    if result.tuning and not terminal.quiet:
+        show_tuning(result.tuning)
     if terminal.layers and result.roofline:
         show_layers(result.roofline)
     for path in (config.json_file, config.plot):

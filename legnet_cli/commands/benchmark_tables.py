@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from legnet_cli.engine.benchmark import Baseline, BenchmarkResult, Comparison, Roofline, SceneRun
+from legnet_cli.engine.benchmark import Baseline, BenchmarkResult, Comparison, Roofline, SceneRun, Tuning
 
 _LEAST_SHARE = 0.005  # of the layers' time, for a layer to be listed
 
@@ -73,6 +75,40 @@ def show_layers(roofline: Roofline) -> None:
     _print_table(["layer", "shape", "GFLOP", "MB", "ms", "GFLOP/s", "FLOP/B", "of attainable"], rows, texts=2)
     listed = sum(layer.ms for layer in roofline.layers[: len(rows)])
     _print(f"{left} more layers: {whole - listed:.1f} ms; everything between layers: {roofline.rest_ms:.1f} ms")
+
+
+def show_tuning(tuning: Tuning) -> None:
+    """The kernels of each wide layer and the engines, with what was chosen; layers that are alike in one row."""
+    alike: dict[object, list[Any]] = defaultdict(list)
+    for layer in tuning.layers:
+        alike[layer.weight, layer.inputs, layer.race.winner].append(layer)
+    kernels = dict.fromkeys(kernel for layer in tuning.layers for kernel in layer.race.ms)
+    rows = []
+    for layers in sorted(alike.values(), key=lambda group: -len(group) * group[0].race.ms[group[0].race.winner]):
+        layer, ms = layers[0], layers[0].race.ms
+        shape = " × ".join(str(side) for side in layer.weight)
+        place = "×".join(str(side) for side in layer.inputs[0][2:] or layer.inputs[0][:1])
+        rows.append(
+            (
+                layer.name.removeprefix("backbone.") + (f" and {len(layers) - 1} more" if len(layers) > 1 else ""),
+                *(shape, place + (" …" if len(layer.inputs) > 1 else "")),
+                *(f"{ms[kernel]:,.2f}" if kernel in ms else "" for kernel in kernels),
+                *(layer.race.winner, f"{layer.flops / 1e9:.2f}"),
+                *(f"{tuning.share(layer):.0%}", f"{tuning.floor_ms(layer):.2f}"),
+            )
+        )
+    titles = ["layer", "weight", "input", *kernels, "taken", "GFLOP", "of product", "floor ms"]
+    _print_table(titles, rows, texts=3)
+    taken = sum(layer.race.ms[layer.race.winner] for layer in tuning.layers)
+    direct = sum(layer.race.ms["direct"] for layer in tuning.layers)
+    floor = sum(tuning.floor_ms(layer) for layer in tuning.layers)
+    _print(
+        f"these layers: {taken:,.1f} ms as chosen, {direct:,.1f} ms directly ({direct / taken:.2f} ×), at least "
+        f"{floor:,.1f} ms by the fewest multiplications at the {tuning.gflops:,.0f} GFLOP/s of a matrix product"
+    )
+    ms = tuning.searches.ms
+    ways = ", ".join(f"{name} {value:,.0f} ms ({value / ms['tuned']:.2f} ×)" for name, value in ms.items())
+    _print(f"a whole search: {ways}; from now on auto is: {tuning.searches.winner}")
 
 
 def show_comparison(comparison: Comparison) -> None:

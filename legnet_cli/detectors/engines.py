@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import torch
 
+from legnet_cli.detectors.measured import read_measured
 from legnet_cli.detectors.metadata import is_exported
 from legnet_cli.detectors.runtimes import require
 from legnet_cli.detectors.weights.fetch import cache_dir
 from legnet_cli.errors import ConfigError, DependencyError
 
 AUTO, TORCH, ONNXRUNTIME, OPENVINO = ENGINES = ("auto", "torch", "onnxruntime", "openvino")
+_FOR_WEIGHTS = (ONNXRUNTIME, OPENVINO)  # on an exported copy
 _READERS = {".onnx": (ONNXRUNTIME, OPENVINO), ".xml": (OPENVINO,), ".pt2": (TORCH,)}
 
 
@@ -51,6 +54,14 @@ def check_engine(engine: str, weights: str, *, precision: str, compile: bool, de
         require(package)
 
 
+def measured_engine(network: str, tile: int) -> str:
+    """The engine that was found to be the fastest for the weights of a network key on this CPU, if it is there."""
+    known = read_measured(network, tile, torch.get_num_threads()).get("engine")
+    engine = next((name for name in _FOR_WEIGHTS if name == known), TORCH)
+    packages = () if engine == TORCH else ("onnx", "onnxruntime", engine)  # an export takes the first two
+    return engine if all(importlib.util.find_spec(name) for name in packages) else TORCH
+
+
 def prepare_compiling() -> None:
     """Let ``torch.compile`` keep what it makes in the cache folder, for the next process.
 
@@ -66,7 +77,7 @@ def prepare_compiling() -> None:
 
 def needs_export(engine: str) -> bool:
     """Whether ordinary weights run on ``engine`` as an exported file only."""
-    return engine in (ONNXRUNTIME, OPENVINO)
+    return engine in _FOR_WEIGHTS
 
 
 def engine_of(path: Path, engine: str) -> str:

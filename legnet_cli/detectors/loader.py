@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from legnet_cli.boxes import Detections
+from legnet_cli.detectors import engines
 from legnet_cli.detectors.devices import NetworkPrecision, choose_device, choose_precision
 from legnet_cli.detectors.engines import (
     ONNXRUNTIME,
@@ -20,6 +21,7 @@ from legnet_cli.detectors.engines import (
     TORCH,
     check_engine,
     engine_of,
+    measured_engine,
     needs_export,
     prepare_compiling,
 )
@@ -29,6 +31,7 @@ from legnet_cli.detectors.fast.oriented_rcnn import OrientedRCNN
 from legnet_cli.detectors.measured import network_key
 from legnet_cli.detectors.metadata import is_exported
 from legnet_cli.detectors.networks import AUTO, Network, build_network
+from legnet_cli.detectors.precision import refuse_slower
 from legnet_cli.detectors.runtimes import onnx_providers, open_exported
 from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard, read_checkpoint
 from legnet_cli.detectors.weights.fetch import WEIGHTS, DownloadProgress, fetch, sha256
@@ -99,7 +102,9 @@ def load_detector(
     precision: str = "auto",
     engine: str = "auto",
     kernels: str = AUTO,
+    tile: int | None = None,
     compile: bool = False,
+    force_precision: bool = False,
     score_threshold: float | None = 0.05,
     max_detections: int = 2000,
     progress: DownloadProgress | None = None,
@@ -112,18 +117,21 @@ def load_detector(
         classes: names of the classes, where the file's own are wrong or missing.
         device: ``auto`` (CUDA where there is one, else the CPU), cpu, cuda, cuda:N or mps.
         precision: fp32, bf16, fp16, or ``auto``, see :func:`choose_precision`.
-        engine: torch, onnxruntime or openvino (see ``engines``); ``auto`` is PyTorch for weights, and for an exported
-            file the runtime of its format.
+        engine: torch, onnxruntime or openvino (see ``engines``); ``auto`` is the runtime of its format for an exported
+            file, else the one that ``legnet benchmark --tune`` has found to be the fastest on this CPU, or PyTorch.
         kernels: how layers are computed on a CPU: ``auto`` as measured on this machine (see ``tuning``) or else by the
             kind of CPU, ``default`` by that alone, ``direct`` by PyTorch's own layers, or a choice of ``fast.kernels``.
+        tile: side of the images that the choice of engine and kernels is for; the card's by default.
         compile: compile the network, which takes minutes at first: for GPUs and many images.
+        force_precision: take a precision that a CPU computes more slowly than fp32.
         score_threshold: lowest score kept, 0 to 1; None for the least threshold of the card.
         max_detections: most boxes per image.
         progress: told the bytes so far and in all during a download.
 
     Raises:
         CheckpointError: if the weights cannot be had, read or used.
-        ConfigError: for an unknown recipe, device or precision, or settings that do not go together.
+        ConfigError: for an unknown recipe, device or precision, settings that do not go together, or a precision that
+            would be slower.
         DependencyError: if the device or a package is absent.
     """
     place = choose_device(device, engine)
@@ -140,7 +148,12 @@ def load_detector(
     checkpoint = load_checkpoint(weights, classes, progress)
     score_threshold = _least(checkpoint.card, score_threshold)
     _check_recipe(weights, checkpoint.card, recipe)
+    side = tile or checkpoint.card.tile
+    if engine == engines.AUTO and place.type == "cpu" and chosen == "fp32" and kernels == AUTO and not compile:
+        engine = measured_engine(network_key(checkpoint.state), side)
     try:
+        if place.type == "cpu" and chosen != "fp32" and not force_precision:
+            refuse_slower(checkpoint, chosen)
         if needs_export(engine):
             if engine == ONNXRUNTIME:
                 onnx_providers(place, chosen=device != "auto")  # refused before the export, not after it
@@ -151,6 +164,7 @@ def load_detector(
             place,
             chosen,
             kernels=kernels,
+            tile=side,
             compile=compile,
             score_threshold=score_threshold,
             max_detections=max_detections,
@@ -219,6 +233,7 @@ def build_detector(
     precision: NetworkPrecision = "fp32",
     *,
     kernels: str = AUTO,
+    tile: int | None = None,
     compile: bool = False,
     score_threshold: float = 0.05,
     max_detections: int = 2000,
@@ -234,6 +249,7 @@ def build_detector(
         device,
         precision,
         kernels=kernels,
+        tile=tile,
         compile=compile,
         score_threshold=score_threshold,
         max_detections=max_detections,

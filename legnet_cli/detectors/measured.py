@@ -57,10 +57,10 @@ def read_measured(network: str, tile: int, threads: int) -> dict[str, Any]:
         return {}
 
 
-def note_measured(network: str, tile: int, threads: int, **found: object) -> None:
+def note_measured(network: str, tile: int, threads: int, found: Mapping[str, object]) -> None:
     """Keep something by name, beside what is known; a folder that cannot be written is no reason to stop."""
     path = measured_path(network, tile, threads)
-    known = {**machine(), "tile": tile, "threads": threads, "found": read_measured(network, tile, threads) | found}
+    known = {**machine(), "tile": tile, "threads": threads, "found": {**read_measured(network, tile, threads), **found}}
     try:
         write_whole(path, json.dumps(known, indent=1).encode())
     except DataError as error:

@@ -46,10 +46,11 @@ def build_network(
     score_threshold: float,
     max_detections: int,
     kernels: str = AUTO,
+    tile: int | None = None,
 ) -> Network:
     """The quickest way to run the detector of ``checkpoint``; arguments as of ``OrientedRCNN``.
 
-    ``kernels`` is as of ``loader.load_detector``; on a CPU in float32, uncompiled, there is a choice.
+    ``kernels`` and ``tile`` are as of ``loader.load_detector``; on a CPU in float32, uncompiled, there is a choice.
 
     Raises:
         CheckpointError: if names or shapes of the tensors do not fit the recipe.
@@ -64,7 +65,7 @@ def build_network(
         return MMRotateDetector(config, checkpoint.state, **options)
     network = OrientedRCNN(config, checkpoint.state, **options)
     if device.type == "cpu" and precision == "fp32" and not compile:
-        use_kernels(network, kernels, network_key(checkpoint.state), checkpoint.card.tile)
+        use_kernels(network, kernels, network_key(checkpoint.state), tile or checkpoint.card.tile)
     return network
 
 

@@ -29,14 +29,16 @@ def race(
     usual: str,
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    all_rounds: bool = False,
 ) -> Race:
-    """Call ``ways`` in turn, ``rounds`` times after a warm-up; one that has lost too often is not called any more."""
+    """Call ``ways`` in turn, ``rounds`` times after a warm-up; losers are left out, unless ``all_rounds`` is set."""
     for call in ways.values():
         call()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     chances = dict.fromkeys((name for name in ways if name != usual), rounds // _FORGIVEN)
     for _ in range(rounds):
-        for name in (usual, *chances):
+        for name in ways if all_rounds else (usual, *chances):
             start = clock()
             ways[name]()
             seconds[name].append(clock() - start)

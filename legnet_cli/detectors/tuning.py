@@ -37,7 +37,7 @@ def tune_detector(detector: Detector, tile: int, rounds: int = QUICK) -> list[Tu
     assert isinstance(network, OrientedRCNN)
     layers = tune(network, tile, usual_choice(network.choosable), rounds)
     choice = tuned_choice(layers)
-    note_measured(detector.key, tile, torch.get_num_threads(), kernels=choice_to_text(choice))
+    note_measured(detector.key, tile, torch.get_num_threads(), {_KERNELS: choice_to_text(choice)})
     network.use_kernels(choice)
     return layers
 

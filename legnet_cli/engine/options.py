@@ -146,6 +146,11 @@ def precision() -> Any:
     return option("auto", "Numerical precision of the network.")
 
 
+def force_precision() -> Any:
+    """Take a slow precision."""
+    return option(False, "Take a --precision that this CPU computes more slowly than fp32.")
+
+
 def labels() -> Any:
     """Which labels."""
     return option(None, "Labels to take where there are several: a file, or part of a path.", unset="the only ones")

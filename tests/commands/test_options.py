@@ -76,6 +76,10 @@ def test_an_earlier_spelling_names_the_new_one(verb, old, tmp_path):
         (["predict", "a.tif", "--out", "o.gpkg", "--batch", "0"], "--batch 0 is out of range: give 1 or more"),
         (["predict", "a.tif", "--out", "o.gpkg", "--score", "2"], "--score 2.0 is out of range: give 0 to 1"),
         (["predict", "a.tif", "--out", "o.gpkg", "--bands", "1,x"], "--bands: 'x' is not a whole number"),
+        (
+            ["predict", "a.tif", "--out", "o.gpkg", "--workers", "all"],
+            "--workers all: give a number of processes, or auto",
+        ),
         (["split", "d", "--out", "o", "more"], "unexpected argument 'more': see --help"),
         (["benchmark", "--precision", "fp32,fp9"], "--precision fp9: choose from auto, fp32, bf16, fp16"),
     ],

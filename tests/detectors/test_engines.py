@@ -12,6 +12,7 @@ from legnet_cli.detectors import engines, runtimes
 from legnet_cli.detectors.engines import check_engine
 from legnet_cli.detectors.export.file import export_file
 from legnet_cli.detectors.loader import load_checkpoint, load_detector
+from legnet_cli.detectors.measured import measured_path, network_key, note_measured
 from legnet_cli.detectors.metadata import ExportOptions
 from legnet_cli.detectors.weights.fetch import EMBEDDED
 from legnet_cli.engine.export.parity import STRICT, measure_parity
@@ -38,6 +39,22 @@ def test_boxes_are_those_of_pytorch(cache, engine):
     assert other.card == reference.card
     parity = measure_parity(reference, other, [synthetic_tile(192, 256, 0)], STRICT)
     assert parity.strict == parity.boxes != (0, 0)
+
+
+def test_the_fastest_engine_that_was_measured_is_taken(cache, monkeypatch):
+    checkpoint = load_checkpoint(EMBEDDED)
+    place = network_key(checkpoint.state), checkpoint.card.tile, torch.get_num_threads()
+    assert load_detector(EMBEDDED, device="cpu").engine == "torch"
+    for known, taken in (("onnxruntime", "onnxruntime"), ("torch", "torch"), ("rm -rf", "torch"), (3, "torch")):
+        note_measured(*place, {"engine": known})
+        assert load_detector(EMBEDDED, device="cpu").engine == taken
+    note_measured(*place, {"engine": "onnxruntime"})
+    for other in ({"engine": "torch"}, {"kernels": "direct"}, {"tile": checkpoint.card.tile // 2}):
+        assert load_detector(EMBEDDED, device="cpu", **other).engine == "torch"
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else name)
+        assert load_detector(EMBEDDED, device="cpu").engine == "torch"
+    measured_path(*place).unlink()
 
 
 def test_lower_threshold_of_the_file_is_not_seen(cache):

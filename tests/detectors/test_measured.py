@@ -16,30 +16,30 @@ def _cache(monkeypatch, tmp_path):
 
 def test_what_is_noted_is_known_and_grows():
     assert read_measured(*PLACE) == {}
-    note_measured(*PLACE, kernels="a=winograd")
-    note_measured(*PLACE, bf16=2.5)
+    note_measured(*PLACE, {"kernels": "a=winograd"})
+    note_measured(*PLACE, {"bf16": 2.5})
     assert read_measured(*PLACE) == {"kernels": "a=winograd", "bf16": 2.5}
-    note_measured(*PLACE, kernels="direct")
+    note_measured(*PLACE, {"kernels": "direct"})
     assert read_measured(*PLACE)["kernels"] == "direct"
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"found": 3}', "[]", '{"found": [1, 2]}', "\0", "[" * 100_000])
 def test_damage_is_as_nothing(text):
-    note_measured(*PLACE, kernels="a=winograd")
+    note_measured(*PLACE, {"kernels": "a=winograd"})
     measured_path(*PLACE).write_text(text)
     assert read_measured(*PLACE) == {}
-    note_measured(*PLACE, kernels="direct")
+    note_measured(*PLACE, {"kernels": "direct"})
     assert read_measured(*PLACE) == {"kernels": "direct"}
 
 
 @pytest.mark.parametrize("other", [("another", 1024, 2), ("network", 512, 2), ("network", 1024, 1)])
 def test_networks_tiles_and_threads_are_apart(other):
-    note_measured(*PLACE, kernels="a=winograd")
+    note_measured(*PLACE, {"kernels": "a=winograd"})
     assert read_measured(*other) == {}
 
 
 def test_so_are_machines(monkeypatch):
-    note_measured(*PLACE, kernels="a=winograd")
+    note_measured(*PLACE, {"kernels": "a=winograd"})
     with monkeypatch.context() as patch:
         patch.setattr(measured, "cpu_name", lambda: "another")
         assert read_measured(*PLACE) == {}
@@ -50,7 +50,7 @@ def test_so_are_machines(monkeypatch):
 def test_a_cache_that_cannot_be_written_does_not_matter(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("LEGNET_CACHE", str(tmp_path / "file"))
-    note_measured(*PLACE, kernels="a=winograd")
+    note_measured(*PLACE, {"kernels": "a=winograd"})
     assert read_measured(*PLACE) == {}
 
 

@@ -19,9 +19,8 @@ from legnet_cli.errors import ConfigError
 
 Layer = nn.Conv2d | nn.Linear
 
-DIRECT, WINOGRAD, WINOGRAD_BY_CONVOLUTION, PRODUCT, CONVOLUTION = (
-    *("direct", "winograd", "winograd-by-convolution", "product", "convolution"),
-)
+DIRECT, WINOGRAD, WINOGRAD_CONV = "direct", "winograd", "winograd-conv"
+PRODUCT, CONVOLUTION = "product", "convolution"
 _WIDE, _VERY_WIDE = 64, 128  # channels: where other kernels may win, and where Winograd's is known to
 
 
@@ -52,7 +51,7 @@ class ConvolvedLinear(nn.Linear):
 
 _MAKERS: dict[str, Callable[[Any], nn.Module]] = {
     WINOGRAD: WinogradConv,
-    WINOGRAD_BY_CONVOLUTION: partial(WinogradConv, convolve=True),
+    WINOGRAD_CONV: partial(WinogradConv, convolve=True),
     PRODUCT: ProductConv,
     CONVOLUTION: ConvolvedLinear,
 }
@@ -65,7 +64,7 @@ def kernels_of(layer: nn.Module) -> tuple[str, ...]:
     if isinstance(layer, nn.Linear):
         return DIRECT, CONVOLUTION
     if WinogradConv.takes(layer):
-        return DIRECT, WINOGRAD, WINOGRAD_BY_CONVOLUTION
+        return DIRECT, WINOGRAD, WINOGRAD_CONV
     pointwise = layer.kernel_size == layer.stride == (1, 1) and layer.groups == 1
     return (DIRECT, PRODUCT) if pointwise else (DIRECT,)
 

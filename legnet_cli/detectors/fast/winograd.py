@@ -91,6 +91,11 @@ class WinogradConv(nn.Conv2d):
         return torch.stack([F.conv2d(one.t()[None, :, :, None], kernel)[0, :, :, 0].t() for one, kernel in pairs])
 
 
+def saving(size: int) -> float:
+    """How many times fewer multiplications there are for a kernel of ``size`` × ``size`` than in the direct sum."""
+    return SIDE**2 * size**2 / (SIDE + size - 1) ** 2 if size in POINTS else 1.0
+
+
 def transforms(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Matrices A (m, t), G (t, size) and B (t, t): ``A @ ((G @ kernel) * (B @ window))`` correlates the two.
 

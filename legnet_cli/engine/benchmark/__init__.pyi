@@ -6,3 +6,4 @@ from .report import as_dict as as_dict
 from .roofline import Roofline as Roofline
 from .run import benchmark as benchmark
 from .scene import SceneRun as SceneRun
+from .tune import Tuning as Tuning

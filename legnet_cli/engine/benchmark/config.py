@@ -34,6 +34,7 @@ class BenchmarkConfig(Settings):
 
     weights: str | None = options.weights(None, unset=EMBEDDED)
     recipe: str | None = option(None, "Random weights of this recipe, see legnet models.", complete="recipes")
+    tune: bool = option(False, "Choose kernels and engine for this CPU by measuring; kept for all later searches.")
     fps: bool = option(False, "Only tiles a second, as papers report them.")
     images: tuple[str, ...] = option((), "Rasters, folders or globs to cut tiles from.", unset="a synthetic tile")
     tile: int = option(1024, "Tile side in pixels.", least=SMALLEST, most=LARGEST)
@@ -66,6 +67,8 @@ class BenchmarkConfig(Settings):
                 self.baseline and self.engine in ("onnxruntime", "openvino"),
                 f"--baseline times PyTorch networks: leave out --engine {self.engine}",
             ),
+            (self.tune and self.kernels != "auto", "--tune chooses kernels: leave out --kernels"),
+            (self.tune and self.engine not in ("auto", "torch"), "--tune chooses the engine: leave out --engine"),
             (
                 self.fps and (self.baseline or self.scene or self.plot),
                 "--fps prints nothing but the speed: leave out --baseline, --scene and --plot",

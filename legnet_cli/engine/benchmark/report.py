@@ -14,6 +14,7 @@ from legnet_cli.engine.benchmark.machine import Machine
 from legnet_cli.engine.benchmark.roofline import Roofline
 from legnet_cli.engine.benchmark.runs import Run
 from legnet_cli.engine.benchmark.scene import SceneRun
+from legnet_cli.engine.benchmark.tune import Tuning
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class BenchmarkResult:
     scene: SceneRun | None = None
     baseline: Baseline | None = None
     comparison: Comparison | None = None
+    tuning: Tuning | None = None
 
     @property
     def headline(self) -> Run:
@@ -78,6 +80,7 @@ def as_dict(result: BenchmarkResult) -> dict[str, Any]:
         "roofline": _roofline(result.roofline) if result.roofline else None,
         "baseline": _baseline(result.baseline) if result.baseline else None,
         "scene": _scene(result.scene) if result.scene else None,
+        "tuning": _tuning(result.tuning) if result.tuning else None,
         "runs": [_run(run) for run in result.runs],
     }
     return {key: _plain(value) for key, value in report.items()}
@@ -123,6 +126,21 @@ def _roofline(roofline: Roofline) -> dict[str, Any]:
 def _baseline(baseline: Baseline) -> dict[str, Any]:
     low, high = baseline.quantile(0.25), baseline.quantile(0.75)
     return asdict(baseline) | {"speedup": baseline.speedup, "speedup_quartiles": [low, high]}
+
+
+def _tuning(tuning: Tuning) -> dict[str, Any]:
+    layers = [
+        {
+            **{key: getattr(layer, key) for key in ("name", "weight", "inputs", "flops")},
+            "ms": layer.race.ms,
+            "kernel": layer.race.winner,
+            "share": tuning.share(layer),
+            "floor_ms": tuning.floor_ms(layer),
+        }
+        for layer in tuning.layers
+    ]
+    searches = {"search_ms": tuning.searches.ms, "fastest": tuning.searches.winner}
+    return {"peak_gflops": tuning.gflops, **searches, "layers": layers}
 
 
 def _scene(scene: SceneRun) -> dict[str, Any]:

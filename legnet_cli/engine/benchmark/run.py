@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from legnet_cli.detectors.devices import choose_device, choose_precision
-from legnet_cli.detectors.engines import check_engine, needs_export
+from legnet_cli.detectors.engines import TORCH, check_engine, needs_export
+from legnet_cli.detectors.fast.kernels import DIRECT
 from legnet_cli.detectors.loader import Detector, build_detector, load_detector
 from legnet_cli.detectors.mmrotate.door import import_mm
 from legnet_cli.detectors.networks import is_fast, random_checkpoint
@@ -33,6 +34,7 @@ from legnet_cli.engine.benchmark.report import BenchmarkResult, as_dict, setting
 from legnet_cli.engine.benchmark.roofline import count_flops, measure_layers
 from legnet_cli.engine.benchmark.runs import time_searches
 from legnet_cli.engine.benchmark.scene import time_scene, time_synthetic_scene
+from legnet_cli.engine.benchmark.tune import check_tuning, installed_engines, measure_tuning
 from legnet_cli.engine.sample_tiles import read_tiles, synthetic_tile
 from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.files import atomic_path, check_output
@@ -84,6 +86,8 @@ def benchmark(
     precisions = list(dict.fromkeys([subject.first.precision, *others]))
     if config.baseline:
         _check_baseline(subject)
+    if config.tune:
+        check_tuning(subject.first)
     shown = ", ".join(Path(path).name for path in config.images) or "synthetic"
     first = subject.first
     known = {
@@ -129,16 +133,17 @@ def _open(
         made = random_checkpoint(get_recipe(config.recipe))
         size = sum(tensor.numel() * tensor.element_size() for tensor in made.state.values())
         if needs_export(config.engine):
-            return _Subject(_exported(config, made), None, size / 1e6)
-        precision = choose_precision(config.precisions[0], device)
-        return _Subject(build_detector(made, device, precision, kernels=config.kernels), made, size / 1e6)
+            return _Subject(_exported(config, made, config.engine), None, size / 1e6)
+        return _Subject(_built(config, made, device, config.precisions[0]), made, size / 1e6)
     weights = config.weights or EMBEDDED
     first = load_detector(
         weights,
         device=config.device,
-        engine=config.engine,
+        engine=TORCH if config.tune else config.engine,
         precision=config.precisions[0],
         kernels=config.kernels,
+        tile=config.tile,
+        force_precision=True,  # a benchmark is there to tell
         progress=on_download,
     )
     path = fetch(weights)
@@ -148,13 +153,25 @@ def _open(
     return _Subject(first, checkpoint and replace(checkpoint, card=first.card), size / 1e6)
 
 
-def _exported(config: BenchmarkConfig, made: Checkpoint) -> Detector:
-    """Random weights on a runtime that takes exported files."""
+def _built(config: BenchmarkConfig, checkpoint: Checkpoint, device: torch.device, precision: str) -> Detector:
+    chosen = choose_precision(precision, device)
+    return build_detector(checkpoint, device, chosen, kernels=config.kernels, tile=config.tile)
+
+
+def _rivals(config: BenchmarkConfig, subject: _Subject) -> dict[str, Detector]:
+    """The same weights without tuned kernels, and on each other engine."""
+    made = subject.checkpoint
+    assert made is not None
+    direct = build_detector(made, subject.first.device, kernels=DIRECT)
+    return {DIRECT: direct, **{name: _exported(config, made, name) for name in installed_engines()}}
+
+
+def _exported(config: BenchmarkConfig, made: Checkpoint, engine: str) -> Detector:
+    """Weights in memory on a runtime that takes exported files."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "random.safetensors")
+        path = Path(folder, "weights.safetensors")
         save_checkpoint(path, made.state, made.card)
-        precision = config.precisions[0]
-        return load_detector(path, device=config.device, engine=config.engine, precision=precision)
+        return load_detector(path, device=config.device, engine=engine, precision=config.precisions[0])
 
 
 def _check_baseline(subject: _Subject) -> None:
@@ -175,6 +192,9 @@ def _measure(
     on_step: Callable[[str], None],
 ) -> BenchmarkResult:
     first, runs = subject.first, []
+    tuning = None
+    if config.tune:
+        tuning = measure_tuning(first, _rivals(config, subject), tiles[0], on_step)
     for precision in precisions:
         detector = first if precision == first.precision else _load(config, subject, precision)
         for batch in config.batches:
@@ -191,6 +211,7 @@ def _measure(
         runs=tuple(runs),
         params=subject.checkpoint.parameters if subject.checkpoint else None,
         weights_mb=subject.megabytes,
+        tuning=tuning,
     )
     return result if config.fps else _measure_rest(config, subject, tiles[0], result, on_step)
 
@@ -221,8 +242,7 @@ def _measure_rest(
 
 def _load(config: BenchmarkConfig, subject: _Subject, precision: str) -> Detector:
     if subject.checkpoint:
-        device = subject.first.device
-        return build_detector(subject.checkpoint, device, choose_precision(precision, device), kernels=config.kernels)
+        return _built(config, subject.checkpoint, subject.first.device, precision)
     weights = config.weights or EMBEDDED
     return load_detector(weights, device=config.device, engine=config.engine, precision=precision)
 

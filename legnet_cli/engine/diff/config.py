@@ -104,6 +104,7 @@ class DiffConfig(Settings):
     device: str = options.device()
     engine: Engine = options.engine()
     precision: Precision = options.precision()
+    force_precision: bool = options.force_precision()
     workers: int = option(1, "Processes that search, each with a fair share of threads.", least=1)
     overwrite: bool = options.overwrite()
 

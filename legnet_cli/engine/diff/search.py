@@ -18,7 +18,8 @@ from legnet_cli.files import is_folder_output
 from legnet_cli.geo.inputs import find_scenes, find_stamps, local_stamp
 
 _SETTINGS = (
-    *("weights", "tile", "overlap", "gsd", "bands", "stretch", "batch", "device", "engine", "precision", "workers"),
+    *("weights", "tile", "overlap", "gsd", "bands", "stretch", "batch", "device", "engine", "precision"),
+    *("force_precision", "workers"),
 )
 
 

@@ -63,6 +63,7 @@ class EvalConfig(Settings):
     device: str = options.device()
     engine: Engine = options.engine()
     precision: Precision = options.precision()
+    force_precision: bool = options.force_precision()
     kernels: str = options.kernels()
     skip_bad: bool = options.skip_bad()
     overwrite: bool = options.overwrite()

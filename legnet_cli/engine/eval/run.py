@@ -185,6 +185,8 @@ def _search(
         engine=config.engine,
         precision=config.precision,
         kernels=config.kernels,
+        tile=config.tile,
+        force_precision=config.force_precision,
         score_threshold=config.score,
         progress=on_download,
     )

@@ -27,6 +27,17 @@ def read_shard(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def read_workers(text: str) -> int:
+    """A number of processes; 0 for ``auto``.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    if text != "auto" and not text.isdecimal():
+        raise ConfigError(f"--workers {text}: give a number of processes, or auto")
+    return 0 if text == "auto" else int(text)
+
+
 def read_score(text: str) -> float | None:
     """A least score; None for ``auto``.
 
@@ -88,9 +99,15 @@ class PredictConfig(Settings):
     device: str = options.device()
     engine: Engine = options.engine()
     precision: Precision = options.precision()
+    force_precision: bool = options.force_precision()
     kernels: str = options.kernels()
     compile: bool = option(False, "Compile the network first: minutes, for GPUs and many tiles.")
-    workers: int = option(1, "Processes that search, each with a fair share of threads.", least=1)
+    workers: int = option(
+        1,
+        "Processes that search, each with a fair share of threads; auto (or 0): one a processor in a long search.",
+        parse=read_workers,
+        least=0,
+    )
     devices: str | None = option(None, "One process a GPU: auto for all, their number, or which: 0,2.")
     cluster: str | None = option(None, "Search on a Ray cluster (extra 'cluster'): its address, auto, or local.")
     shard: tuple[int, int] | None = option(
@@ -113,7 +130,7 @@ class PredictConfig(Settings):
     def faults(self) -> list[tuple[object, str]]:
         """See :class:`Settings`."""
         return [
-            (self.devices and self.workers > 1, "--devices has one process a GPU: leave out --workers"),
+            (self.devices and self.workers != 1, "--devices has one process a GPU: leave out --workers"),
             (self.devices and self.cluster, "--cluster uses all GPUs of its nodes: leave out --devices"),
             (self.shard is not None and self.job is None, "--shard writes to a shared folder: name it with --job"),
             (not self.scenes and not self.replay, "no scene given: name a raster, folder or URL"),

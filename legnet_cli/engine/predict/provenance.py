@@ -174,6 +174,7 @@ def read_replay(config: PredictConfig) -> Replay:
         }
         known["aoi"] = None if known["aoi"] is None else Path(known["aoi"])
         known["device"] = record["computed"]["device"] if config.device == "auto" else config.device
+        known["force_precision"] = True  # whatever it costs
         out = config.out or _output_of(config.replay)
         computed = {name: str(record["computed"][name]) for name in _COMPUTED}
         record |= {"weights": dict(record["weights"]), "computed": computed, "legnet": str(record["legnet"])}

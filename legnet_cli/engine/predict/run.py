@@ -38,7 +38,7 @@ from legnet_cli.engine.predict.sanity import impossible
 from legnet_cli.engine.predict.search import Crew, join_scene, search_by_crew, search_here
 from legnet_cli.engine.predict.sizes import SizeCheck
 from legnet_cli.engine.predict.spool import spool
-from legnet_cli.engine.predict.workers import Processes, agreed_kernels, gpus
+from legnet_cli.engine.predict.workers import Processes, agreed_kernels, choose_workers, gpus
 from legnet_cli.engine.predict.write import Writer
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, counted
 from legnet_cli.geo.aoi import Aoi, read_aoi
@@ -156,6 +156,7 @@ def predict(
     if replay:
         replay.check(how, stamps)
     plans, failures = _plan(stamps, names, config, detector, aoi)
+    config = replace(config, workers=choose_workers(config, plans, detector.device))
     check_scenes([(plan.name, plan.scene.georef) for plan in plans], detector.card.classes, config)
     job, tally = Job(folder, how), Tally(plans, config.shard, failures)
     with _opened(job, plans, config), Heartbeat(job, tally) as heartbeat:
@@ -230,7 +231,9 @@ def _load(config: PredictConfig, on_download: Callable[[int, int | None], None])
         engine=config.engine,
         precision=config.precision,
         kernels=config.kernels,
+        tile=config.tile,
         compile=config.compile,
+        force_precision=config.force_precision,
         score_threshold=config.score,
         progress=on_download,
     )

@@ -24,11 +24,14 @@ from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Job, Part
 from legnet_cli.engine.predict.plan import ScenePlan, plan_scene
 from legnet_cli.engine.predict.search import search_block
-from legnet_cli.engine.process import is_out_of_memory, keep_freed, processors
+from legnet_cli.engine.process import is_out_of_memory, keep_freed, memory_gb, processors
 from legnet_cli.errors import ConfigError, DataError, DependencyError
 from legnet_cli.geo.aoi import read_aoi
 from legnet_cli.geo.inputs import local_stamp
 from legnet_cli.tiles import choose_tiling
+
+_BLOCKS_EACH = 10  # of tiles for each process, for which it is worth starting
+_WORKER_GB = 3.0  # memory for each: twice what a search takes
 
 
 def gpus(text: str | None) -> list[str]:
@@ -52,6 +55,18 @@ def gpus(text: str | None) -> list[str]:
     if not numbers or max(numbers) >= present:
         raise DependencyError(f"--devices {text}: this PyTorch sees {present} GPUs: leave it out, or run legnet doctor")
     return [f"cuda:{number}" for number in numbers]
+
+
+def choose_workers(config: PredictConfig, plans: Sequence[ScenePlan], device: torch.device) -> int:
+    """How many processes are to search: as many as asked, or for ``auto`` what is likely to be fastest.
+
+    On a CPU that is one of a single thread for each processor that there is memory for, if each has work for so long
+    that its start and an unequal end do not matter.
+    """
+    if config.workers or config.devices or device.type != "cpu":
+        return config.workers or 1
+    most = min(processors(), int(memory_gb() / _WORKER_GB))
+    return most if sum(plan.blocks for plan in plans) >= _BLOCKS_EACH * most > 0 else 1
 
 
 def threads_each(workers: int) -> int:
@@ -94,6 +109,7 @@ class Worker:
             precision=config.precision,
             kernels=config.kernels,
             compile=config.compile,
+            force_precision=True,  # the first process has asked
             score_threshold=config.score,
         )
         aoi = read_aoi(config.aoi) if config.aoi else None

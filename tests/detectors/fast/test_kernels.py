@@ -27,7 +27,7 @@ LAYERS = {
     "five": nn.Conv2d(128, 128, 5),
     "norm": nn.BatchNorm2d(128),
 }
-WINOGRAD = ("direct", "winograd", "winograd-by-convolution")
+WINOGRAD = ("direct", "winograd", "winograd-conv")
 INTEL, ZEN_4, ZEN_5, ZEN_2 = (
     f"vendor_id\t: {vendor}\ncpu family\t: {family}\nmodel name\t: some\n"
     for vendor, family in (("GenuineIntel", 6), ("AuthenticAMD", 25), ("AuthenticAMD", 26), ("AuthenticAMD", 23))
@@ -80,9 +80,7 @@ def test_unmeasured_the_kind_of_cpu_decides(monkeypatch, facts, choice):
     assert choice_to_text(usual_choice(layers)) == "linear=convolution"
 
 
-@pytest.mark.parametrize(
-    "choice", [{}, {"wide": "winograd"}, {"wide": "winograd-by-convolution", "linear": "convolution"}]
-)
+@pytest.mark.parametrize("choice", [{}, {"wide": "winograd"}, {"wide": "winograd-conv", "linear": "convolution"}])
 def test_text_stands_for_the_choice(choice):
     assert text_to_choice(choice_to_text(choice), LAYERS) == choice
 

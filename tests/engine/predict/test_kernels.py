@@ -1,8 +1,10 @@
 """Kernels of a search: measured once, the same for all of a job, kept with what was found, and taken by a replay."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
+import torch
 from make_scene import draw_scene
 
 from legnet_cli.detectors import tuning
@@ -11,7 +13,7 @@ from legnet_cli.detectors.race import Race
 from legnet_cli.engine.predict import PredictConfig, predict
 from legnet_cli.engine.predict.job import Job
 from legnet_cli.engine.predict.provenance import read_record
-from legnet_cli.engine.predict.workers import threads_each
+from legnet_cli.engine.predict.workers import choose_workers, threads_each
 from legnet_cli.errors import ConfigError
 
 
@@ -27,7 +29,7 @@ def races(monkeypatch, tmp_path):
     monkeypatch.setattr(tuning, "WORTH", 2)
     winners = []
 
-    def race(ways, usual, rounds, clock):
+    def race(ways, usual, rounds, clock, all_rounds):
         winners.append(list(ways)[1])
         return Race(dict.fromkeys(ways, 1.0), winners[-1])
 
@@ -78,6 +80,26 @@ def test_an_interrupted_search_goes_on_with_its_kernels(tmp_path, scene, races, 
 def test_shares_of_a_job_agree(tmp_path):
     first, second = (Job(tmp_path, {}) for _ in range(2))
     assert first.agree(lambda: "a=winograd") == second.agree(lambda: "direct") == "a=winograd"
+
+
+@pytest.mark.parametrize(
+    ("asked", "blocks", "cores", "memory", "device", "count"),
+    [
+        (3, 0, 4, 64, "cpu", 3),
+        (0, 40, 4, 64, "cpu", 4),
+        (0, 39, 4, 64, "cpu", 1),
+        (0, 1000, 64, 12.5, "cpu", 4),  # by memory
+        (0, 1000, 4, 0, "cpu", 1),  # unknown
+        (0, 1000, 1, 64, "cpu", 1),
+        (0, 1000, 4, 64, "cuda", 1),
+    ],
+)
+def test_workers_are_chosen_by_the_work(monkeypatch, asked, blocks, cores, memory, device, count):
+    monkeypatch.setattr("legnet_cli.engine.predict.workers.processors", lambda: cores)
+    monkeypatch.setattr("legnet_cli.engine.predict.workers.memory_gb", lambda: memory)
+    plans = [SimpleNamespace(blocks=blocks // 2), SimpleNamespace(blocks=blocks - blocks // 2)]
+    config = PredictConfig("a.tif", "o.gpkg", workers=asked)
+    assert choose_workers(config, plans, torch.device(device)) == count
 
 
 def test_workers_have_a_fair_share_of_threads(monkeypatch):
