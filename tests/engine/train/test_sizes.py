@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.data.labels import ImageLabels
+from legnet_cli.engine.train.config import TrainConfig
+from legnet_cli.engine.train.run import _card
 from legnet_cli.engine.train.sizes import learn_sizes
 
 
@@ -73,3 +77,14 @@ def test_few_objects_and_those_at_an_edge_teach_nothing(images, known):
 
     assert (found and list(found)) == known
     assert not found or not any(one["metres"] for one in found.values())
+
+
+def test_cards_of_runs_hold_them():
+    config = TrainConfig(out="run", data="tiles", recipe="oriented-rcnn/legnet-nano", gsd=0.5)
+    plan = SimpleNamespace(recipe=config.recipe, classes=("ship",), tile=512, overlap=64, own_model=False)
+    data = SimpleNamespace(images=(image(),), check=SimpleNamespace(gsd=None))
+
+    (ship,) = _card(config, plan, data).size_limits.values()
+
+    assert ship.metres
+    assert ship.length == pytest.approx((20.1 * 0.5 / 1.5, 39.9 * 0.5 * 1.5), rel=1e-3)
