@@ -12,7 +12,8 @@ from legnet_cli.data.detect import Part, find_parts
 from legnet_cli.data.labels import Dataset, ImageLabels, LabelError, Problem
 from legnet_cli.data.parts import load_parts, split_rank, summary
 from legnet_cli.data.review import load_review
-from legnet_cli.data.sniff import REVIEW, VECTORS
+from legnet_cli.data.review_layers import REVIEW
+from legnet_cli.data.sniff import VECTORS
 from legnet_cli.data.vector_labels import load_polygons
 from legnet_cli.errors import DataError, counted
 

@@ -23,14 +23,12 @@ from legnet_cli.data.builder import LabelBuilder
 from legnet_cli.data.checks import self_crossing
 from legnet_cli.data.detect import Part
 from legnet_cli.data.labels import IGNORED, ImageLabels, Problem, Size
-from legnet_cli.data.sniff import REVIEW
+from legnet_cli.data.review_layers import ADDED, EDITED, OK, PLACES, REVIEW, STATUSES, TODO, WRONG
 from legnet_cli.data.vector_labels import ImagesByName, PlacedImage, clockwise, open_images
 from legnet_cli.errors import DataError, counted
 from legnet_cli.geo.geopackage import table_names
 from legnet_cli.geo.polygons import PolygonTable, read_polygons, to_pixels
 
-PLACES = "places"
-TODO, OK, WRONG, EDITED, ADDED = STATUSES = ("todo", "ok", "wrong", "edited", "added")
 _COLUMNS = ("status", "class", "id")  # without them nothing can be told
 _MOVED = 0.01  # of the square root of its area: how far a corner must be from where it was
 

@@ -10,8 +10,8 @@
             row has no square of its own
 ==========  ==========================================================================================================
 
-A square whose own row is no longer ``todo`` is reviewed ground: the user has added what was missing there. A row that
-was deleted counts as ``wrong``; its square stays. The paths of the scenes are in the file's provenance (``scenes``).
+A square is reviewed ground once none of the rows in it is ``todo``: the user has added what was missing there. A row
+that was deleted counts as ``wrong``; its square stays. The provenance has the paths of the ``scenes``.
 """
 
 from __future__ import annotations

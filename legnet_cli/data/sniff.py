@@ -10,6 +10,7 @@ from pathlib import Path
 from legnet_cli.data import coco, cvat, dior, dota, fair1m, hrsc, label_studio, labelme, via, xview, yolo_obb
 from legnet_cli.data.format import CLASS_LIST, Format
 from legnet_cli.data.labels import ImageLabels, Problem
+from legnet_cli.data.review_layers import REVIEW
 from legnet_cli.geo.geopackage import table_names
 from legnet_cli.untrusted import open_file
 
@@ -26,7 +27,6 @@ MANY: dict[str, Reader] = {  # formats whose one file is about many images
     "xview": xview.read,
 }
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".shp", ".fgb")
-REVIEW = "review"  # the GeoPackage of legnet review, and its layer of objects
 VECTORS = (*(suffix[1:] for suffix in VECTOR_SUFFIXES), REVIEW)
 FORMAT_NAMES = (*FORMATS, *MANY, *VECTORS)
 WRITTEN_NAMES = (*FORMATS, "coco", "gpkg", "geojson")

@@ -23,7 +23,8 @@ from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.detect import find_parts
 from legnet_cli.data.gsd import image_gsd
 from legnet_cli.data.labels import IGNORED, Dataset, ImageLabels, Problem, Size, labels_of, strip_image_suffix
-from legnet_cli.data.sniff import REVIEW, VECTOR_SUFFIXES
+from legnet_cli.data.review_layers import REVIEW
+from legnet_cli.data.sniff import VECTOR_SUFFIXES
 from legnet_cli.data.tile_notes import CUT, difficulty_in_source, sizes_in_source
 from legnet_cli.data.vector_labels import class_names
 from legnet_cli.engine.eval.matching import Truths, iou_pairs

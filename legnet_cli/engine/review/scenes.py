@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import Array, polygons_to_boxes
 from legnet_cli.engine.layers.placed import PlacedObjects, corners_in
 from legnet_cli.engine.predict import scene_names
+from legnet_cli.engine.review.signals import Index, by_scene
 from legnet_cli.errors import DataError, GeoError, counted
 from legnet_cli.geo.crs import CRS
 from legnet_cli.geo.georef import Georef
@@ -23,8 +24,6 @@ from legnet_cli.geo.polygons import to_pixels
 from legnet_cli.geo.raster import Scene, scene_name
 
 logger = logging.getLogger(__name__)
-
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,9 @@ def _in_scenes(layer: PlacedObjects, home: Index, finder: _Finder, crs: CRS | No
     count = len(layer)
     quads, outlines, gsd = np.full((count, 4, 2), np.nan), layer.corners.copy(), np.ones(count)
     inside = np.zeros(count, np.bool_)
-    for number in np.unique(home[home >= 0]).tolist():
-        rows, georef = np.flatnonzero(home == number), finder.georef(number)
+    for rows in by_scene(home, np.flatnonzero(home >= 0)):
+        number = int(home[rows[0]])
+        georef = finder.georef(number)
         quads[rows] = finder.pixels(layer, rows, number)
         centres = quads[rows].mean(1)
         inside[rows] = ((centres >= 0) & (centres < (georef.width, georef.height))).all(1)

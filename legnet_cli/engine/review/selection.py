@@ -133,9 +133,10 @@ def _best(worth: Array, objects: Objects, most: int) -> Index:
 
 def _groups(objects: Objects, squares: Array, candidates: Index, shown: Mask) -> list[Index]:
     """Each candidate, and after it the others that are shown with it: their centre lies in its square."""
-    groups = dict.fromkeys(candidates.tolist(), np.zeros(0, np.int64))
-    for rows in by_scene(objects.scenes, candidates):
-        others = np.flatnonzero(shown & (objects.scenes == objects.scenes[rows[0]]))
+    scenes, groups = objects.scenes, dict.fromkeys(candidates.tolist(), np.zeros(0, np.int64))
+    all_shown = {int(scenes[rows[0]]): rows for rows in by_scene(scenes, np.flatnonzero(shown))}
+    for rows in by_scene(scenes, candidates):
+        others = all_shown.get(int(scenes[rows[0]]), rows[:0])
         tree = shapely.STRtree(shapely.points(objects.boxes[others, :2]))
         one, two = tree.query(shapely.box(*squares[rows].T), predicate="intersects")
         inside = np.split(others[two], np.searchsorted(one, np.arange(1, len(rows))))

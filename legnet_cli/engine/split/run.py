@@ -23,7 +23,7 @@ from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.gsd import dataset_gsd, resampled
 from legnet_cli.data.labels import Dataset, ImageLabels, Problem, Size
-from legnet_cli.data.sniff import REVIEW
+from legnet_cli.data.review_layers import REVIEW
 from legnet_cli.data.tile_notes import DIFFICULTY, SIZES, SPLIT_RECORD
 from legnet_cli.engine.process import processors
 from legnet_cli.engine.split.config import SplitConfig
