@@ -15,6 +15,7 @@ from legnet_cli.commands.doctor import doctor
 from legnet_cli.commands.eval import eval_
 from legnet_cli.commands.export import export
 from legnet_cli.commands.models import models
+from legnet_cli.commands.options import Command
 from legnet_cli.commands.predict import predict
 from legnet_cli.commands.review import review
 from legnet_cli.commands.split import split
@@ -49,4 +50,4 @@ def _root(
 
 for command in COMMANDS:
     # what is left over is told by the command itself, in one line
-    app.command(context_settings={"allow_extra_args": True})(report_errors(command))
+    app.command(cls=Command, context_settings={"allow_extra_args": True})(report_errors(command))

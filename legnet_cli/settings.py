@@ -36,6 +36,7 @@ class Option:
         parse: reads one text; by the field's type if None.
         commas: whether a text may list several values, for fields that hold a tuple.
         complete: what the shell completes.
+        bare: what the flag stands for without a value; only for a closed set of values.
     """
 
     help: str
@@ -49,6 +50,7 @@ class Option:
     parse: Callable[[str], Any] | None = None
     commas: bool = True
     complete: Completion = ""
+    bare: str = ""
 
 
 def option(default: Any, help: str, *flags: str, **more: Any) -> Any:  # noqa: ANN401

@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from legnet_cli.commands.completion import COMPLETIONS
 from legnet_cli.commands.console import setup_logging
@@ -156,6 +157,18 @@ class Terminal(Output):
     verbose: bool = option(False, "Print details of each step.", "-v")
 
 
+class Command(TyperCommand):
+    """A command of :func:`command`, some of whose flags may stand alone (``bare`` of an option)."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: D102
+        alone: dict[str, Declared] = getattr(self.callback, "alone", {})
+        whole = [
+            f"{word}={alone[word].option.bare}" if word in alone and value not in alone[word].choices else word
+            for word, value in zip(args, [*args[1:], ""], strict=True)
+        ]
+        return super().parse_args(ctx, whole)
+
+
 def refuse_words(_: dict[str, Any], words: list[str]) -> None:
     """Refuse arguments that no flag or position claims."""
     raise ConfigError(f"unexpected argument {words[0]!r}: see --help")
@@ -197,6 +210,7 @@ def command(
     call.__name__, call.__doc__ = name, run.__doc__
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {one.name: one.annotation for one in parameters}
+    call.alone = {one.flag: one for one in known.values() if one.option.bare}  # type: ignore[attr-defined]
     return call
 
 

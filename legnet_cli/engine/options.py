@@ -29,7 +29,9 @@ def tta() -> Any:
     """Test-time augmentation."""
     return option(
         "none",
-        "Search each tile in 4 mirrored (flips) or 8 turned and mirrored views (full), and fuse what they show.",
+        "Search each tile in 4 mirrored (flips) or 8 turned and mirrored views (full, also --tta alone), and fuse "
+        "what they show.",
+        bare="full",
     )
 
 

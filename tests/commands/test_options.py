@@ -137,3 +137,19 @@ def test_the_shell_completes(args, incomplete, expected):
     }
     result = runner.invoke(app, [], env=env, prog_name="legnet")
     assert result.output.split() == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "views"),
+    [
+        ([], "none"),
+        (["--tta"], "full"),
+        (["--tta", "flips"], "flips"),
+        (["--tta=flips"], "flips"),
+        (["--tta", "-q"], "full"),
+    ],
+)
+def test_a_flag_may_stand_alone(words, views):
+    command = commands()["predict"]
+    context = command.make_context("predict", ["a.tif", *words])
+    assert (context.params["tta"], context.params["scenes"]) == (views, ["a.tif"])
