@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+import pyogrio.raw
 import pytest
 from blobs import BlobDetector, draw
 
@@ -102,3 +103,23 @@ def test_exports_carry_them_and_damaged_ones_are_refused():
         with pytest.raises(CardError, match="sizes is"):
             checked_card(replace(card, sizes=wrong))
     assert np.isfinite(checked_card(card).size_limits["bright"].length).all()
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".shp", ".parquet"])
+def test_flags_in_every_format(tmp_path, write_scene, monkeypatch, suffix):
+    detector = BlobDetector()
+    detector.card = replace(detector.card, sizes=METRES)
+    monkeypatch.setattr("legnet_cli.engine.predict.run.load_ensemble", lambda *_, **__: detector)
+    scene = write_scene("a.tif", draw((230, 300), BOXES, VALUES))
+    out = tmp_path / f"a{suffix}"
+
+    predict(PredictConfig((scene,), out, size_check="flag"))
+
+    if suffix == ".parquet":
+        import pyarrow.parquet
+
+        flags = pyarrow.parquet.read_table(out).column("odd_size").to_pylist()
+    else:
+        meta, _, _, (flags,) = pyogrio.raw.read(out, layer=out.stem, columns=["odd_size"])
+        assert list(meta["fields"]) == ["odd_size"]
+    assert sorted(map(bool, flags)) == [False, False, True, True]
