@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ def _benchmark(config: BenchmarkConfig, terminal: _Terminal) -> None:
         if not terminal.quiet:
             typer.echo(f"measuring: {text}", err=True)
 
+    if config.train:
+        return _train(config, terminal, say)
     with DownloadBar(quiet=terminal.quiet) as arrived:
         result = run(config, say, arrived.show)
     if terminal.json:
@@ -51,6 +54,17 @@ def _benchmark(config: BenchmarkConfig, terminal: _Terminal) -> None:
         _show(result, config, terminal)
     if result.comparison:
         _judge(result.comparison)
+
+
+def _train(config: BenchmarkConfig, terminal: _Terminal, say: Callable[[str], None]) -> None:
+    from legnet_cli.commands.benchmark_tables import show_training
+    from legnet_cli.engine.benchmark import time_training, training_dict
+
+    speed = time_training(config, say)
+    if terminal.json:
+        print_json(training_dict(speed))
+    else:
+        show_training(speed)
 
 
 def _refuse_words(given: dict[str, Any], words: list[str]) -> None:

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from legnet_cli.engine.benchmark import Baseline, BenchmarkResult, Comparison, Roofline, SceneRun, Tuning
+from legnet_cli.engine.benchmark import Baseline, BenchmarkResult, Comparison, Roofline, SceneRun, TrainingSpeed, Tuning
 
 _LEAST_SHARE = 0.005  # of the layers' time, for a layer to be listed
 
@@ -75,6 +75,16 @@ def show_layers(roofline: Roofline) -> None:
     _print_table(["layer", "shape", "GFLOP", "MB", "ms", "GFLOP/s", "FLOP/B", "of attainable"], rows, texts=2)
     listed = sum(layer.ms for layer in roofline.layers[: len(rows)])
     _print(f"{left} more layers: {whole - listed:.1f} ms; everything between layers: {roofline.rest_ms:.1f} ms")
+
+
+def show_training(speed: TrainingSpeed) -> None:
+    """Training steps in one line."""
+    _print(
+        f"training {speed.recipe}, batch {speed.batch}, {speed.size} × {speed.size}, {speed.machine.place}: "
+        f"{speed.images_per_second:.3g} images/s (median of {len(speed.seconds)} steps, "
+        f"{min(speed.seconds):.2f} to {max(speed.seconds):.2f} s), {speed.waiting:.1%} of it waiting for data, "
+        f"{speed.memory_mb:,.0f} MB"
+    )
 
 
 def show_tuning(tuning: Tuning) -> None:

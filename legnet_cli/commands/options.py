@@ -115,6 +115,7 @@ REGISTRY: dict[str, str] = {
     "--submission": "eval",
     "--tile": "split predict diff eval export benchmark",
     "--to": "convert",
+    "--train": "benchmark",
     "--truncated": "split",
     "--tta": "predict eval",
     "--tune": "benchmark",

@@ -42,7 +42,15 @@ def _spread(length: int, count: int) -> list[int]:
 
 
 def synthetic_tile(height: int, width: int, seed: int = 0) -> Image:
-    """RGB (height, width, 3): coarse and fine noise, and a rectangle at random for each patch of 48 × 48 pixels."""
+    """The picture of :func:`synthetic_objects`."""
+    return synthetic_objects(height, width, seed)[0]
+
+
+def synthetic_objects(height: int, width: int, seed: int) -> tuple[Image, NDArray[np.float64]]:
+    """RGB (height, width, 3): coarse and fine noise, and a rectangle at random for each patch of 48 × 48 pixels.
+
+    The second are the rectangles (n, 5), ``le90`` in pixels.
+    """
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(40, 160, (height // 32 + 2, width // 32 + 2, 3)).astype(np.float32)
     ground = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -54,4 +62,4 @@ def synthetic_tile(height: int, width: int, seed: int = 0) -> Image:
     boxes = np.hstack([place, sides, rng.uniform(-np.pi / 2, np.pi / 2, (count, 1))])
     for corners, colour in zip(boxes_to_polygons(boxes), rng.integers(0, 256, (count, 3)).tolist(), strict=True):
         cv2.fillPoly(image, [np.round(corners).astype(np.int32)], colour, lineType=cv2.LINE_AA)
-    return image
+    return image, boxes

@@ -6,4 +6,7 @@ from .report import as_dict as as_dict
 from .roofline import Roofline as Roofline
 from .run import benchmark as benchmark
 from .scene import SceneRun as SceneRun
+from .training import TrainingSpeed as TrainingSpeed
+from .training import time_training as time_training
+from .training import training_dict as training_dict
 from .tune import Tuning as Tuning

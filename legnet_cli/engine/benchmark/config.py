@@ -35,6 +35,7 @@ class BenchmarkConfig(Settings):
     weights: str | None = options.weights(None, unset=EMBEDDED)
     recipe: str | None = option(None, "Random weights of this recipe, see legnet models.", complete="recipes")
     tune: bool = option(False, "Choose kernels and engine for this CPU by measuring; kept for all later searches.")
+    train: bool = option(False, "Time training steps of --recipe on synthetic tiles, and nothing else.")
     fps: bool = option(False, "Only tiles a second, as papers report them.")
     images: tuple[str, ...] = option((), "Rasters, folders or globs to cut tiles from.", unset="a synthetic tile")
     tile: int = option(1024, "Tile side in pixels.", least=SMALLEST, most=LARGEST)
@@ -66,6 +67,10 @@ class BenchmarkConfig(Settings):
             (
                 self.baseline and self.engine in ("onnxruntime", "openvino"),
                 f"--baseline times PyTorch networks: leave out --engine {self.engine}",
+            ),
+            (
+                self.train and any((self.weights, self.images, self.tune, self.baseline, self.scene, self.compare)),
+                "--train times a --recipe on synthetic tiles: leave out what is for searches",
             ),
             (self.tune and self.kernels != "auto", "--tune chooses kernels: leave out --kernels"),
             (self.tune and self.engine not in ("auto", "torch"), "--tune chooses the engine: leave out --engine"),

@@ -162,7 +162,7 @@ def predict(
     with _opened(job, plans, config), Heartbeat(job, tally) as heartbeat:
         if loaded:
             chosen: dict[str, Any] = {
-                "engine": detector.engine,
+                "engine": config.engine if "+" in detector.engine else detector.engine,  # of several weights
                 "kernels": agreed_kernels(config, detector, plans, job),
             }
             asked, config = replace(asked, **chosen), replace(config, **chosen)

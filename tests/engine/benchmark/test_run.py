@@ -12,7 +12,7 @@ from legnet_cli.detectors.loader import Detector
 from legnet_cli.detectors.networks import random_checkpoint
 from legnet_cli.detectors.weights.checkpoint import save_checkpoint
 from legnet_cli.detectors.weights.recipes import get_recipe
-from legnet_cli.engine.benchmark import BenchmarkConfig, benchmark
+from legnet_cli.engine.benchmark import BenchmarkConfig, benchmark, time_training
 from legnet_cli.engine.benchmark import run as module
 from legnet_cli.engine.benchmark.report import as_dict
 from legnet_cli.engine.benchmark.timings import OTHER
@@ -181,3 +181,15 @@ def test_an_earlier_report_is_compared(tmp_path, factor, slow):
     assert bool(comparison.too_slow) == slow
     with pytest.raises(ConfigError, match="has no run of fp32 with batch 2"):
         benchmark(config(fps=True, compare=path, fail_if_slower=0.1, batches=(1, 2)))
+
+
+def test_training_steps_are_timed(mmrotate, tmp_path):
+    report = tmp_path / "t.json"
+    speed = time_training(BenchmarkConfig(train=True, tile=64, batches=2, repeat=2, device="cpu", json_file=report))
+    assert (speed.recipe, speed.batch, speed.size, len(speed.seconds)) == ("oriented-rcnn/legnet-nano", 2, 64, 2)
+    assert speed.images_per_second == pytest.approx(2 / np.median(speed.seconds))
+    assert 0 <= speed.waiting <= 1
+    assert speed.memory_mb > 0
+    assert json.loads(report.read_text())["images_per_second"] == pytest.approx(speed.images_per_second)
+    with pytest.raises(ConfigError, match="--train times a --recipe on synthetic tiles"):
+        BenchmarkConfig(train=True, weights="legnet-nano")
