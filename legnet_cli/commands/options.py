@@ -165,7 +165,7 @@ class Command(TyperCommand):
         alone: dict[str, Declared] = getattr(self.callback, "alone", {})
         whole = [
             f"{word}={alone[word].option.bare}" if word in alone and value not in alone[word].choices else word
-            for word, value in zip(args, [*args[1:], ""], strict=True)
+            for word, value in zip(args, [*args[1:], ""], strict=False)  # no words: no pairs
         ]
         return super().parse_args(ctx, whole)
 
