@@ -21,6 +21,7 @@ from legnet_cli.settings import Declared, Settings, declared, documented, option
 
 REGISTRY: dict[str, str] = {
     "--accumulate": "train",
+    "--also": "train",
     "--aoi": "predict",
     "--asset": "predict",
     "--background": "split",
@@ -49,6 +50,7 @@ REGISTRY: dict[str, str] = {
     "--from": "split train eval convert",
     "--fuse": "predict eval",
     "--gsd": "split train predict eval diff",
+    "--hold-out": "train",
     "--ignore-others": "split train eval convert",
     "--images": "export benchmark convert",
     "--job": "predict",
@@ -103,6 +105,7 @@ REGISTRY: dict[str, str] = {
     "--seen": "diff",
     "--set": "train",
     "--shard": "predict",
+    "--share": "train",
     "--simplify": "export",
     "--size-check": "predict",
     "--skip-bad": "split train eval convert",

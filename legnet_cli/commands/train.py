@@ -81,6 +81,7 @@ def _as_dict(result: TrainResult) -> dict[str, object]:
         "epochs": result.epochs,
         "steps": result.step,
         "stopped": result.stopped or None,
+        "before": None if result.before is None else {"map50": result.before},
         "best": None if best is None else {"map50": best[0], "epoch": best[1]},
         "cost": None if result.cost is None else vars(result.cost),
         "seconds": round(result.seconds, 3),
@@ -90,7 +91,8 @@ def _as_dict(result: TrainResult) -> dict[str, object]:
 
 
 def _show(result: TrainResult) -> None:
-    best = f", best mAP50 {result.best[0]:.3f} in epoch {result.best[1]}" if result.best else ""
+    before = "" if result.before is None else f"{result.before:.3f} before → "
+    best = f", best mAP50 {before}{result.best[0]:.3f} in epoch {result.best[1]}" if result.best else ""
     why = {"patience": ", stopped early", "signal": ", stopped"}.get(result.stopped, "")
     typer.echo(
         f"{result.epochs} epochs, {result.step:,} steps{why}{best}, {result.seconds:.0f} s → {result.out}", err=True

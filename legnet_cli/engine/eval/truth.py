@@ -7,7 +7,7 @@ class that came from different tiles with an IoU over ``SAME`` are one: the leas
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -113,6 +113,7 @@ class Source:
         split: its part; val where there is one, else the only one, when None.
         labels, class_field, skip_bad: see ``load_dataset``.
         count_difficult: count difficult objects, and take objects as their smallest boxes, as mmrotate does.
+        files: the images to take; all when empty.
         format, choice: see ``load_dataset``; ``choice`` may name classes that the labels lack.
     """
 
@@ -124,6 +125,7 @@ class Source:
     count_difficult: bool = False
     format: str | None = None
     choice: ClassChoice = ALL
+    files: Collection[str] = ()
 
 
 def load_truth(source: Source) -> EvalSet:
@@ -146,7 +148,10 @@ def load_truth(source: Source) -> EvalSet:
         choice=source.choice,
         complete=False,
     )
-    return _checked(_assemble(_choose_split(dataset, source.split), source))
+    dataset = _choose_split(dataset, source.split)
+    if source.files:
+        dataset = replace(dataset, images=tuple(image for image in dataset.images if image.file in source.files))
+    return _checked(_assemble(dataset, source))
 
 
 def _checked(found: EvalSet) -> EvalSet:

@@ -23,6 +23,12 @@ class TrainConfig(Settings):
     weights: str | None = options.weights(
         None, "Weights to start from: name, file or URL, or none.", unset="the backbone's ImageNet weights"
     )
+    also: Path | None = option(None, "Other labelled tiles to mix in, such as those that --weights learned from.")
+    share: float = option(0.5, "Share of the images of each batch from --also.", least=0, most=1, below=True)
+    hold_out: float = option(
+        0.2, "Fine-tuning without validation images: share of the images to measure on (0: none).", least=0, most=1,
+        below=True,
+    )  # fmt: skip
     classes: tuple[str, ...] = options.classes("Class names to learn, in this order: ship,plane.", "the data's")
     rename: tuple[str, ...] = options.rename()
     ignore_others: bool = options.ignore_others()
@@ -62,5 +68,6 @@ class TrainConfig(Settings):
             ((self.recipe is None) == (self.config is None) and new, "give either --recipe or --config"),
             (self.gsd is not None and not 0 < self.gsd < 1e6, f"--gsd {self.gsd}: give metres per pixel, above 0"),
             (self.lr is not None and self.lr <= 0, f"--lr {self.lr} is out of range: give more than 0"),
+            (self.also is not None and self.share == 0, "--also with --share 0 mixes nothing in: leave one out"),
             (self.resume and self.dry_run, "--dry-run shows a new run: leave out --resume"),
         ]

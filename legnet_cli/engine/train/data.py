@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,11 +93,20 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainData:
-    """Images to train on, their classes, and what was found out about them."""
+    """Images to train on, their classes, what was found out about them, and how many of them, at the end, are others.
+
+    ``also`` counts images of other data, which make up a ``share`` of each batch.
+    """
 
     images: tuple[ImageLabels, ...]
     classes: tuple[str, ...]
     check: DataCheck
+    also: int = 0
+    share: float = 0.0
+
+    def mixed(self, other: TrainData, share: float) -> TrainData:
+        """These images and those of ``other``, which has no other classes."""
+        return replace(self, images=self.images + other.images, also=len(other.images), share=share)
 
 
 def load_train_data(
@@ -213,12 +222,26 @@ class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
 
     Pass p of process r takes batch number ``p * processes + r``, so several processes see together what a single one
     sees that accumulates as many passes. What does not fill a step at the end of an epoch is left out of it.
+    The last ``also`` images are of other data: evenly spread, they make up a ``share`` of an epoch of the first ones.
     """
 
-    def __init__(self, images: int, batch: int, accumulate: int, rank: int, processes: int, seed: int) -> None:
-        self._images, self._batch, self._seed = images, batch, seed
+    def __init__(
+        self,
+        images: int,
+        batch: int,
+        accumulate: int,
+        rank: int,
+        processes: int,
+        seed: int,
+        *,
+        also: int = 0,
+        share: float = 0.0,
+    ) -> None:
+        self._own, self._also, self._share = images - also, also, share if also else 0.0
+        self._images = round(self._own / (1 - self._share))  # of an epoch
+        self._batch, self._seed = batch, seed
         self._rank, self._processes = rank, processes
-        self.steps = max(1, images // (batch * accumulate * processes))  # per epoch
+        self.steps = max(1, self._images // (batch * accumulate * processes))  # per epoch
         self._passes = self.steps * accumulate
         self._accumulate = accumulate
         self.start = 0  # step to begin with, counted over all epochs
@@ -227,11 +250,25 @@ class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for step in range(self.start, self.end):
             epoch, step_in_epoch = divmod(step, self.steps)
-            shuffle = np.random.default_rng([self._seed, epoch]).permutation(self._images)
+            shuffle = self._order(epoch)
             for number in range(step_in_epoch * self._accumulate, (step_in_epoch + 1) * self._accumulate):
                 first = (number * self._processes + self._rank) * self._batch
                 # a set smaller than a global batch is gone through again
                 yield [(epoch, int(shuffle[i % self._images])) for i in range(first, first + self._batch)]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """The images of an epoch; those of other data go on where the epoch before stopped."""
+        own = np.random.default_rng([self._seed, epoch]).permutation(self._own)
+        if not self._also:
+            return own
+        quota = np.floor(np.arange(self._images + 1) * self._share + 1e-9)
+        other = np.diff(quota) > 0
+        turns, places = np.divmod(epoch * int(quota[-1]) + np.arange(int(quota[-1])), self._also)
+        shuffles = {t: np.random.default_rng([self._seed, t, 1]).permutation(self._also) for t in np.unique(turns)}
+        order = np.empty(self._images, np.int64)
+        order[other] = self._own + np.array([shuffles[t][i] for t, i in zip(turns, places, strict=True)], np.int64)
+        order[~other] = np.resize(own, int((~other).sum()))
+        return order
 
     def __len__(self) -> int:
         return (self.end - self.start) * self._accumulate

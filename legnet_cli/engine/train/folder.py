@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ CONFIG_FILE = "config.yaml"
 _FREE = ("out", "resume", "device", "devices", "nodes", "workers", "overwrite", "dry_run", "save_minutes")
 
 
-def read_settings(config: TrainConfig) -> tuple[TrainConfig, TrainPlan]:
-    """The settings that the run in ``config.out`` was started with, and its plan; ``config.epochs`` may extend it.
+def read_settings(config: TrainConfig) -> tuple[TrainConfig, tuple[TrainPlan, frozenset[str]]]:
+    """The settings that the run in ``config.out`` was started with, its plan, and the images that it held out.
+
+    ``config.epochs`` may extend it.
 
     Raises:
         ConfigError: a flag that disagrees with them.
@@ -35,9 +38,10 @@ def read_settings(config: TrainConfig) -> tuple[TrainConfig, TrainPlan]:
     try:
         stored: dict[str, Any] = parse_yaml(read_text(path, MOST_SETTINGS))
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored["settings"].items()}
-        values |= {key: Path(values[key]) for key in ("data", "config") if values[key]}
+        values |= {key: Path(values[key]) for key in ("data", "config", "also") if values.get(key)}
         old = TrainConfig(**values, out=config.out)
         plan = TrainPlan.from_dict(stored["plan"])
+        held = frozenset(map(str, stored.get("held_out", ())))
     except FileNotFoundError:
         raise DataError(f"{path}: there is no run to resume: start it without --resume") from None
     except Exception as error:  # whatever else stands there than a run writes
@@ -46,11 +50,12 @@ def read_settings(config: TrainConfig) -> tuple[TrainConfig, TrainPlan]:
     for field in fields(TrainConfig):
         mine, default, theirs = (getattr(c, field.name) for c in (config, fresh, old))
         if field.name not in (*_FREE, "epochs") and mine != default and mine != theirs:
-            raise ConfigError(
-                f"--{field.name} {mine}: the run in {config.out} has {theirs}: leave it out, or start again"
-            )
+            flag = field.name.replace("_", "-")
+            raise ConfigError(f"--{flag} {mine}: the run in {config.out} has {theirs}: leave it out, or start again")
     old = replace(old, **{name: getattr(config, name) for name in _FREE})
-    return (old, plan) if config.epochs is None else (replace(old, epochs=config.epochs), _extended(plan, config))
+    if config.epochs is not None:
+        old, plan = replace(old, epochs=config.epochs), _extended(plan, config)
+    return old, (plan, held)
 
 
 def _extended(plan: TrainPlan, config: TrainConfig) -> TrainPlan:
@@ -65,14 +70,14 @@ def _extended(plan: TrainPlan, config: TrainConfig) -> TrainPlan:
     return replace(plan, epochs=config.epochs)
 
 
-def write_settings(config: TrainConfig, plan: TrainPlan, check: DataCheck) -> None:
+def write_settings(config: TrainConfig, plan: TrainPlan, check: DataCheck, held: Collection[str]) -> None:
     """Write what :func:`read_settings` reads."""
     settings = {key: value for key, value in asdict(config).items() if key not in _FREE}
     settings = {
         key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
         for key, value in settings.items()
     }
-    values = {"settings": settings, "plan": plan.to_dict(), "data": check.to_dict()}
+    values = {"settings": settings, "plan": plan.to_dict(), "data": check.to_dict(), "held_out": sorted(held)}
     with atomic_path(config.out / CONFIG_FILE) as scratch:
         scratch.write_text(yaml.safe_dump(values, sort_keys=False, width=120))
 

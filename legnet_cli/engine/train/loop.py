@@ -44,6 +44,7 @@ class Keeping:
         validation: what to evaluate on.
         patience: epochs without a better score before training stops; 0 for never.
         save_seconds: between checkpoints within an epoch.
+        before: whether to evaluate the weights that training starts from, too.
         on_step: told of each step, on the first process.
     """
 
@@ -52,6 +53,7 @@ class Keeping:
     validation: Validation | None
     patience: int
     save_seconds: float
+    before: bool
     on_step: Callable[[Step], None]
 
 
@@ -82,8 +84,9 @@ class Loop:
         workers: int,
     ) -> None:
         self.fabric, self.plan, self.model = fabric, plan, model
+        place = fabric.global_rank, fabric.world_size
         self.sampler = GlobalBatchSampler(
-            len(data.images), plan.batch, plan.accumulate, fabric.global_rank, fabric.world_size, seed
+            len(data.images), plan.batch, plan.accumulate, *place, seed, also=data.also, share=data.share
         )
         self.epoch_steps = self.sampler.steps
         self.steps = self.epoch_steps * plan.epochs
@@ -96,8 +99,9 @@ class Loop:
         self.loader = make_loader(samples, self.sampler, workers, fabric.device.type == "cuda")
         self.stop = StopSignal()
         self.pace = Pace(plan.batch * plan.accumulate * fabric.world_size)
-        # what a checkpoint holds besides tensors: best mAP50 and its epoch, (epoch, mAP50) of all, the last losses
-        self.state: dict[str, Any] = {"best": None, "history": [], "losses": {}, "rate": 0.0}
+        # what a checkpoint holds besides tensors: mAP50 before the first step, best mAP50 and its epoch, (epoch, mAP50)
+        # of all, the last losses
+        self.state: dict[str, Any] = {"before": None, "best": None, "history": [], "losses": {}, "rate": 0.0}
 
     def weights(self) -> dict[str, Tensor]:
         """The model to keep: the running average if there is one."""
@@ -119,6 +123,10 @@ class Loop:
         log = RunLog(keeping.out, self.step) if self.fabric.is_global_zero and not self.complete else None
         stopped, saved = "", time.monotonic()
         with self.stop.heard(), closing(self.pace.waits(iter(self.loader))) as batches:
+            if keeping.before and keeping.validation and self.step == 0:
+                weights = {name: tensor.detach().clone() for name, tensor in self.weights().items()}
+                score = self._evaluate(weights, keeping.card, keeping.validation)
+                self.state["before"] = score.map50 if score else None
             while not stopped and not self.complete:
                 if not self._unscored():  # else the run was stopped before it could evaluate its last epoch
                     self._take_step(batches)
@@ -138,7 +146,7 @@ class Loop:
         if log is not None:
             log.close()
         self.fabric.barrier()  # a launcher may end all processes when the first one ends
-        return Ended(self.step // self.epoch_steps, self.step, stopped, self.state["best"])
+        return Ended(self.step // self.epoch_steps, self.step, stopped, self.state["best"], self.state["before"])
 
     def restore(self, content: dict[str, Any], path: Path) -> None:
         """Go on from the content of the checkpoint at ``path``.
@@ -155,7 +163,7 @@ class Loop:
             self.stepper.optimizer.load_state_dict(content["optimizer"])
             if self.stepper.scaler and content["scaler"]:
                 self.stepper.scaler.load_state_dict(content["scaler"])
-            self.state = {key: content[key] for key in self.state}
+            self.state = {key: content[key] if key != "before" else content.get(key) for key in self.state}
         except Exception as error:  # whatever a file of other content makes of torch's own loaders
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{path}: does not fit its run ({reason}): start again without --resume") from None

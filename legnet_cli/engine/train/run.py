@@ -22,10 +22,8 @@ from legnet_cli.data.classes import ClassChoice
 from legnet_cli.detectors.mmrotate.door import import_mm
 from legnet_cli.detectors.mmrotate.training import TrainableDetector
 from legnet_cli.detectors.weights.checkpoint import ModelCard
-from legnet_cli.detectors.weights.fetch import fetch
 from legnet_cli.detectors.weights.model_config import model_config
 from legnet_cli.detectors.weights.recipes import get_recipe
-from legnet_cli.detectors.weights.tensors import read_state
 from legnet_cli.engine.eval import SearchPlan, Source
 from legnet_cli.engine.process import processors
 from legnet_cli.engine.train.config import TrainConfig
@@ -37,6 +35,7 @@ from legnet_cli.engine.train.loop import BEST, LAST, Keeping, Loop
 from legnet_cli.engine.train.plan import TrainPlan, config_plan, override, recipe_plan, scaled
 from legnet_cli.engine.train.signals import ends_on_sigterm
 from legnet_cli.engine.train.sizes import learn_sizes
+from legnet_cli.engine.train.start import hold_out, read_start, tuned
 from legnet_cli.engine.train.state import CHECKPOINT, load_run
 from legnet_cli.engine.train.steps import Step, StepCost
 from legnet_cli.engine.train.validation import Validation
@@ -58,6 +57,7 @@ class TrainResult:
         epochs, step: that were finished, counted from the beginning of the run.
         stopped: why training ended before its last epoch: ``signal`` or ``patience``; empty otherwise.
         best: best mAP50 of an epoch and that epoch, None without validation images.
+        before: mAP50 of the weights that a detector was tuned from, None where nothing was or nothing tells.
         cost: of one step, for a dry run.
         seconds: what it took this time.
         rank: number of this process among those of the run, from 0.
@@ -70,6 +70,7 @@ class TrainResult:
     step: int
     stopped: str
     best: tuple[float, int] | None
+    before: float | None
     cost: StepCost | None
     seconds: float
     rank: int
@@ -93,7 +94,7 @@ def train(
         DependencyError: mmrotate or a device is absent, or has too little memory.
     """
     begin = time.perf_counter()
-    config, plan = read_settings(config) if config.resume else (config, None)
+    config, stored = read_settings(config) if config.resume else (config, None)
     if not config.resume and not config.dry_run:
         for name in _RUN:  # settings alone are of a run that was ended before its first checkpoint
             check_output(f"{config.out}/", overwrite=config.overwrite, folder_files=name)
@@ -104,18 +105,63 @@ def train(
         ends_on_sigterm(),
         open_fabric(config.device, config.devices, config.nodes, config.precision, skips_weights=skips) as fabric,
     ):
-        result = _train(fabric, config, plan, on_step, on_download)
+        result = _train(fabric, config, stored, on_step, on_download)
     return replace(result, seconds=time.perf_counter() - begin)
 
 
 def _train(
     fabric: Fabric,
     config: TrainConfig,
-    plan: TrainPlan | None,
+    stored: tuple[TrainPlan, frozenset[str]] | None,
     on_step: Callable[[Step], None],
     on_download: Callable[[int, int | None], None],
 ) -> TrainResult:
-    """What every process of a run does; ``plan`` is that of the run to go on with."""
+    """What every process of a run does; ``stored`` are plan and held out images of the run to go on with."""
+    path = config.out / CHECKPOINT
+    resumed = load_run(path) if config.resume and any((config.out / name).exists() for name in _RUN) else None
+    start = None if resumed else read_start(config, on_download)
+    data = _load(config, stored[0].classes if stored else start.classes if start else ())
+    tune = start is not None and start.classes == data.classes  # else the head is new, and there is nothing to measure
+    if stored:
+        plan, held = stored
+    else:
+        held = _hold_out(config, data) if tune else frozenset()
+        plan = resolve(config, data.classes, fabric.world_size)
+        if tune:
+            share = config.share if config.also else 0.0
+            plan = tuned(plan, len(data.images) - len(held), share, fabric.world_size, config)
+    validation = _validation(config, plan, data, held) if held or data.check.validation else None
+    data = _mixed(config, data, held)
+    torch.manual_seed(config.seed)
+    model = TrainableDetector(plan.model, plan.angle)
+    if resumed is None and start is not None:
+        model.start_from(start.state, start.source)
+    loop = Loop(fabric, model, plan, data, config.seed, config.stretch, _workers(config.workers))
+    if plan.warmup >= loop.steps:
+        logger.warning(
+            "the warm-up of %d steps is longer than the run (%d steps): the learning rate does not reach its peak",
+            plan.warmup, loop.steps,
+        )  # fmt: skip
+    if config.dry_run:
+        return TrainResult(config.out, plan, data.check, 0, 0, "", None, None, loop.dry_run(), 0.0, fabric.global_rank)
+    if resumed:
+        loop.restore(resumed, path)
+        if loop.complete:
+            logger.info("%s: is complete after %d epochs: --epochs goes on for more", config.out, plan.epochs)
+    if fabric.is_global_zero:
+        clear_folder(config.out, () if resumed else (*_RUN, METRICS, CURVES))
+        write_settings(config, plan, data.check, held)
+    card = _card(config, plan, data)
+    keeping = Keeping(config.out, card, validation, config.patience, config.save_minutes * 60, tune, on_step)
+    ended = loop.run(keeping)
+    scores = ended.best, ended.before
+    return TrainResult(
+        config.out, plan, data.check, ended.epochs, ended.step, ended.stopped, *scores, None, 0.0, fabric.global_rank
+    )
+
+
+def _load(config: TrainConfig, known: tuple[str, ...]) -> TrainData:
+    """The images of ``--data``; their classes are those that the weights ``known`` if these have all of them."""
     assert config.data is not None
     data = load_train_data(
         config.data,
@@ -125,34 +171,34 @@ def _train(
         labels=config.labels,
         skip_bad=config.skip_bad,
     )
-    plan = plan or resolve(config, data.classes, fabric.world_size)
-    torch.manual_seed(config.seed)
-    model = TrainableDetector(plan.model, plan.angle)
-    path = config.out / CHECKPOINT
-    resumed = load_run(path) if config.resume and any((config.out / name).exists() for name in _RUN) else None
-    if resumed is None:
-        _start_weights(config, model, on_download)
-    loop = Loop(fabric, model, plan, data, config.seed, config.stretch, _workers(config.workers))
-    if plan.warmup >= loop.steps:
-        logger.warning(
-            "the warm-up of %d steps is longer than the run (%d steps): the learning rate does not reach its peak",
-            plan.warmup, loop.steps,
-        )  # fmt: skip
-    if config.dry_run:
-        return TrainResult(config.out, plan, data.check, 0, 0, "", None, loop.dry_run(), 0.0, fabric.global_rank)
-    if resumed:
-        loop.restore(resumed, path)
-        if loop.complete:
-            logger.info("%s: is complete after %d epochs: --epochs goes on for more", config.out, plan.epochs)
-    validation = _validation(config, plan, data) if data.check.validation else None
-    if fabric.is_global_zero:
-        clear_folder(config.out, () if resumed else (*_RUN, METRICS, CURVES))
-        write_settings(config, plan, data.check)
-    card = _card(config, plan, data)
-    ended = loop.run(Keeping(config.out, card, validation, config.patience, config.save_minutes * 60, on_step))
-    return TrainResult(
-        config.out, plan, data.check, ended.epochs, ended.step, ended.stopped, ended.best, None, 0.0, fabric.global_rank
-    )
+    return replace(data, classes=known) if not config.classes and set(data.classes) <= set(known) else data
+
+
+def _hold_out(config: TrainConfig, data: TrainData) -> frozenset[str]:
+    """Images to measure on where there are none for that; says what was chosen."""
+    if data.check.validation or not config.hold_out:
+        return frozenset()
+    held = hold_out(data.images, config.hold_out, config.seed)
+    if held:
+        told = "no validation images: %d of %d images are held out to measure on (--hold-out 0 trains on all)"
+        logger.info(told, len(held), len(data.images))
+    else:
+        logger.info("no validation images, and too few to hold some out: nothing is measured")
+    return held
+
+
+def _mixed(config: TrainConfig, data: TrainData, held: frozenset[str]) -> TrainData:
+    """``data`` without what is held out, with the images of ``--also``."""
+    kept = tuple(image for image in data.images if image.file not in held)
+    check = replace(data.check, images=len(kept), validation=data.check.validation or len(held))
+    data = replace(data, images=kept, check=check)
+    if config.also is None:
+        return data
+    choice = ClassChoice(data.classes, config.rename, config.ignore_others)
+    other = load_train_data(config.also, None, choice, skip_bad=config.skip_bad)
+    count, per_epoch = len(other.images), round(len(kept) / (1 - config.share)) - len(kept)
+    logger.info("%d images of %s are mixed in, %d an epoch", count, config.also, per_epoch)
+    return data.mixed(other, config.share)
 
 
 def resolve(config: TrainConfig, classes: tuple[str, ...], devices: int) -> TrainPlan:
@@ -181,20 +227,6 @@ def resolve(config: TrainConfig, classes: tuple[str, ...], devices: int) -> Trai
     return override(plan, [text for text in config.overrides if text.startswith("optimizer.lr=")])
 
 
-def _start_weights(
-    config: TrainConfig, model: TrainableDetector, on_download: Callable[[int, int | None], None]
-) -> None:
-    source = config.weights
-    if source is None and config.recipe is not None:
-        source = get_recipe(config.recipe).backbone.weights
-        if source:
-            logger.info("backbone from %s; --weights none starts from random weights", source)
-    if source is None or source == "none":
-        return
-    path = fetch(source, on_download)
-    model.start_from(read_state(path)[0], source)
-
-
 def _card(config: TrainConfig, plan: TrainPlan, data: TrainData) -> ModelCard:
     gsd = (config.gsd, config.gsd) if config.gsd else data.check.gsd
     listing = [[image.file, image.names, image.quads.tolist()] for image in data.images]
@@ -213,13 +245,14 @@ def _card(config: TrainConfig, plan: TrainPlan, data: TrainData) -> ModelCard:
     )
 
 
-def _validation(config: TrainConfig, plan: TrainPlan, data: TrainData) -> Validation:
+def _validation(config: TrainConfig, plan: TrainPlan, data: TrainData, held: frozenset[str]) -> Validation:
     search = SearchPlan(plan.tile, plan.overlap, None, None, config.stretch, 8, 2, config.seed)
     assert config.data is not None
     source = Source(
         config.data,
-        "val",
+        data.images[0].split if held else "val",
         config.labels,
+        files=held,
         skip_bad=config.skip_bad,
         format=config.from_format,
         choice=_choice(config),

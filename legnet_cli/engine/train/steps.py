@@ -57,6 +57,7 @@ class Ended:
     step: int
     stopped: str
     best: tuple[float, int] | None
+    before: float | None
 
 
 class Pace:

@@ -40,6 +40,30 @@ def test_processes_take_the_passes_of_one_that_accumulates_in_turn(accumulate, p
         assert passes(accumulate, rank, processes) == alone[rank::processes]
 
 
+@pytest.mark.parametrize(
+    ("own", "also", "share", "batch"), [(10, 4, 0.5, 2), (6, 30, 0.75, 4), (9, 5, 0.25, 4), (3, 2, 0.5, 4)]
+)
+def test_other_data_have_their_share_of_each_batch(own, also, share, batch):
+    def batches(start, end, rank=0, processes=1):
+        sampler = GlobalBatchSampler(own + also, batch, 1, rank, processes, seed=3, also=also, share=share)
+        sampler.start, sampler.end = start, end
+        return sampler.steps, list(sampler)
+
+    steps, found = batches(0, 1)
+    assert steps == max(1, round(own / (1 - share)) // batch)
+    _, found = batches(0, 8 * steps)
+    for group in found:
+        assert sum(index >= own for _, index in group) == round(share * batch)
+    other = [index for group in found for _, index in group if index >= own]
+    assert {*other} == {*range(own, own + also)}
+    for epoch in range(8):  # its own images are gone through once an epoch
+        seen = [index for group in found for number, index in group if number == epoch and index < own]
+        assert len({*seen}) == min(own, len(seen))
+    assert batches(3 * steps, 8 * steps)[1] == found[3 * steps :]  # goes on as if it had not been interrupted
+    if steps > 1:
+        assert batches(0, 2, 0, 2)[1][0] + batches(0, 2, 1, 2)[1][0] == found[0] + found[1]
+
+
 def test_epochs_and_seeds_are_shuffled_apart():
     def order(seed):
         sampler = GlobalBatchSampler(50, 1, 1, 0, 1, seed)
