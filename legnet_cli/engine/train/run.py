@@ -35,7 +35,7 @@ from legnet_cli.engine.train.loop import BEST, LAST, Keeping, Loop
 from legnet_cli.engine.train.plan import TrainPlan, config_plan, override, recipe_plan, scaled
 from legnet_cli.engine.train.signals import ends_on_sigterm
 from legnet_cli.engine.train.sizes import learn_sizes
-from legnet_cli.engine.train.start import hold_out, read_start, tuned
+from legnet_cli.engine.train.start import FEW, hold_out, read_start, tuned
 from legnet_cli.engine.train.state import CHECKPOINT, load_run
 from legnet_cli.engine.train.steps import Step, StepCost
 from legnet_cli.engine.train.validation import Validation
@@ -175,8 +175,8 @@ def _load(config: TrainConfig, known: tuple[str, ...]) -> TrainData:
 
 
 def _hold_out(config: TrainConfig, data: TrainData) -> frozenset[str]:
-    """Images to measure on where there are none for that; says what was chosen."""
-    if data.check.validation or not config.hold_out:
+    """Of few images those to measure on where there are none for that; says what was chosen."""
+    if data.check.validation or not config.hold_out or len(data.images) > FEW:
         return frozenset()
     held = hold_out(data.images, config.hold_out, config.seed)
     if held:

@@ -10,6 +10,7 @@ import shapely
 from PIL import Image
 
 from legnet_cli.boxes import boxes_to_polygons
+from legnet_cli.data.datasets import load_dataset
 from legnet_cli.data.review_layers import STATUSES
 from legnet_cli.engine.predict import class_colour, read_record
 from legnet_cli.engine.review import ReviewConfig, review
@@ -233,3 +234,24 @@ def test_the_same_input_gives_the_same_bytes(make, run, monkeypatch):
     one, two = run(layer, most=4)[0], run(layer, out="again.gpkg", most=4)[0]
     assert one.out.read_bytes() == two.out.read_bytes()
     assert one.sheets[0].read_bytes() == two.sheets[0].read_bytes()
+
+
+@pytest.mark.parametrize(("image", "crs"), [("a.tif", UTM), ("a.tif", CRS.from_epsg(4326)), ("a.png", None)])
+def test_what_was_reviewed_is_read_as_labels(make, run, tmp_path, image, crs):
+    """Nothing at first; once all is marked, objects and ground without any, each where it was."""
+    run(make(image=image, crs=crs), most=6)
+    path, scene = tmp_path / "review.gpkg", tmp_path / image
+    (labels,) = load_dataset(scene, labels=str(path)).images
+    assert set(labels.names) == {"ignored"}
+    with closing(sqlite3.connect(path)) as file, file:
+        for (trigger,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            file.execute(f'DROP TRIGGER "{trigger}"')  # they call functions that only GDAL and QGIS have
+        file.execute("UPDATE review SET status = CASE WHEN priority < 4 THEN 'ok' ELSE 'Wrong' END")
+    (labels,) = load_dataset(scene, labels=str(path)).images
+    ships = np.array([name == "ship" for name in labels.names])
+    assert ships.sum() == 3
+    near = np.hypot(*(labels.boxes[ships][:, None, :2] - places()[None, :, :2]).transpose(2, 0, 1))
+    assert near.min(1).max() < 0.01
+    ground = shapely.union_all(shapely.polygons(labels.quads[~ships]))
+    squares = sum(120 * 120 for _ in range(6))  # of three times their length
+    assert WIDTH * HEIGHT - ground.area == pytest.approx(squares, rel=0.05)
