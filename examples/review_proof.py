@@ -168,8 +168,7 @@ def measure(work: Path, weights: Path) -> dict[str, float]:
         ignore_others=True, overwrite=True,
     )  # fmt: skip
     found = evaluate(config).metrics
-    by_class = {name: value["0.50"] for name, value in found["classes"].items()} if "classes" in found else {}
-    return {"map50": found["summary"]["voc07"]["mAP50"], **by_class}
+    return {"map50": found["summary"]["area"]["mAP50"], **found["ap"]["area"]["0.50"]}
 
 
 def learn(work: Path, name: str, way: Callable[..., Choice], most: int, seed: int) -> dict[str, Any]:
