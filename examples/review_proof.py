@@ -6,8 +6,9 @@ A weak detector is trained on a few of HIT-UAV's frames (Suo et al., Scientific 
 weights that know none of them, and searches others. Of these boxes some are chosen, corrected as the labels of the
 frames say, by script but through the same GeoPackage, and learned from. What is chosen differs: by `legnet review`, at
 random among the reported boxes, or by the score alone, the nearest to the threshold first. Either way what the model
-shows in the square around a chosen box is corrected along with it, and counts. Each result is a line of results.jsonl;
-what stands there is not done again.
+shows in the square around a chosen box is corrected along with it, and counts. Tiles and steps of training follow from
+where the objects lie, and differ with the choice: both are in the results. Each result is a line of results.jsonl; what
+stands there is not done again.
 """
 
 from __future__ import annotations
