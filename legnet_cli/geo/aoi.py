@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyogrio
-import pyogrio.raw
 import shapely
 from numpy.typing import NDArray
 from shapely import affinity
@@ -58,6 +56,8 @@ def read_aoi(path: PathLike) -> Aoi:
     """
     if not os.path.exists(path):  # False for a name that is too long, too
         raise DataError(f"{path}: no such file: check the name given to --aoi")
+    import pyogrio
+
     with vector_file(path) as source, reading(path, "give --aoi GeoJSON or GeoPackage", "not a readable vector file"):
         layers = [str(name) for name, kind in pyogrio.list_layers(source) if kind is not None]
         found = {name: layer for name in layers if (layer := _read_polygons(source, name)) is not None}
@@ -70,6 +70,8 @@ def read_aoi(path: PathLike) -> Aoi:
 
 
 def _read_polygons(path: str, layer: str) -> tuple[shapely.Geometry, CRS | None] | None:
+    import pyogrio.raw
+
     meta, _, wkb, _ = pyogrio.raw.read(path, layer=layer, columns=[], force_2d=True)
     geometry = _polygonal(shapely.from_wkb(wkb))
     if geometry.is_empty:

@@ -25,11 +25,6 @@ from legnet_cli.geo.features import CHUNK, Features, chunks
 from legnet_cli.geo.ogr import vector_file
 from legnet_cli.geo.rings import jumping, to_geometries
 
-# what belongs to a file, by the suffix of its name
-SIDECARS = {
-    ".shp": (".shx", ".dbf", ".prj", ".cpg", ".qpj", ".qix", ".sbn", ".sbx", ".shp.xml"),
-    ".gpkg": (".gpkg-wal", ".gpkg-shm", ".gpkg-journal"),
-}
 _DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".shp": "ESRI Shapefile"}
 _SHAPEFILE_FIELDS = {"azimuth_deg": "azimuth"}
 _FAULTS = (

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from xml.parsers import expat
 
-import pyogrio
-
 from legnet_cli.errors import DataError, reading
 from legnet_cli.files import PathLike
 from legnet_cli.geo.geopackage import refuse_recursion
@@ -53,6 +51,8 @@ def vector_file(path: PathLike, *kinds: str) -> Iterator[str]:
     suffix = place.suffix.lower()
     if suffix not in (kinds or KINDS):
         raise DataError(f"{path}: is not one of {', '.join(kinds or KINDS)}: save it as GeoPackage or GeoJSON")
+    import pyogrio  # a GDAL of its own, not loaded where rasters alone are read
+
     with reading(path, "check the file"):
         _check_kind(place, suffix)
         name = _inside_zip(place) if suffix == ".zip" else f"GeoJSON:{place}" if suffix in _JSON else str(place)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from legnet_cli.boxes import Array
 from legnet_cli.errors import DependencyError, reading
 from legnet_cli.files import PathLike, atomic_path
-from legnet_cli.geo import gdal_vector, geojson, geopackage, geoparquet
+from legnet_cli.geo import geojson, geopackage, geoparquet
 from legnet_cli.geo.crs import CRS, WGS84
 from legnet_cli.geo.features import SEARCHED, Features, Rows
 from legnet_cli.installation import install_line
@@ -42,6 +42,11 @@ SAYS_PROVENANCE = (".gpkg", ".fgb", ".parquet")
 HAS_STYLE = (".gpkg",)
 
 _KEY = "legnet"  # of the metadata of .fgb and .parquet
+# what belongs to a file, by the suffix of its name
+_SIDECARS = {
+    ".shp": (".shx", ".dbf", ".prj", ".cpg", ".qpj", ".qix", ".sbn", ".sbx", ".shp.xml"),
+    ".gpkg": (".gpkg-wal", ".gpkg-shm", ".gpkg-journal"),
+}
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def check_format(path: PathLike) -> None:
 
 def sidecars(path: PathLike) -> list[Path]:
     """Files that an older layer of that name may have beside it; beside a new one they would be wrong."""
-    return [Path(path).with_suffix(ending) for ending in gdal_vector.SIDECARS.get(Path(path).suffix.lower(), ())]
+    return [Path(path).with_suffix(ending) for ending in _SIDECARS.get(Path(path).suffix.lower(), ())]
 
 
 def write_layer(path: PathLike, layer: Features, about: About = About()) -> None:
@@ -152,6 +157,8 @@ def write_layer(path: PathLike, layer: Features, about: About = About()) -> None
         elif suffix == ".parquet":
             astray = geoparquet.write(scratch, layer, metadata)
         else:
+            from legnet_cli.geo import gdal_vector
+
             name = about.layer or scratch.stem
             astray = gdal_vector.write(scratch, layer, name, metadata if suffix == ".fgb" else {})
         if suffix == ".gpkg":
@@ -161,6 +168,8 @@ def write_layer(path: PathLike, layer: Features, about: About = About()) -> None
 
 
 def _annotate(path: Path, crs: CRS | None, about: About) -> None:
+    from legnet_cli.geo import gdal_vector
+
     layers = [about.layer or path.stem]
     if about.searched is not None:
         second = about.areas_layer
@@ -187,4 +196,6 @@ def read_provenance(path: Path) -> str | None:
             return geopackage.read_provenance(path)
         if suffix == ".parquet":
             return geoparquet.read_metadata(path).get(_KEY)
+        from legnet_cli.geo import gdal_vector
+
         return gdal_vector.read_metadata(path).get(_KEY)

@@ -1,7 +1,6 @@
 from .config import PredictConfig as PredictConfig
 from .merge import merge_tiles as merge_tiles
 from .plan import scene_names as scene_names
-from .preview import class_colour as class_colour
 from .preview import draw_preview as draw_preview
 from .preview import load_font as load_font
 from .progress import SearchProgress as SearchProgress
@@ -17,5 +16,6 @@ from .scan import scan_tiles as scan_tiles
 from .status import JobStatus as JobStatus
 from .status import read_status as read_status
 from .style import category_style as category_style
+from .style import class_colour as class_colour
 from .style import class_style as class_style
 from .style import dashed_style as dashed_style

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,24 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from legnet_cli.boxes import Array
+from legnet_cli.engine.predict.style import class_colour
 from legnet_cli.files import PathLike, atomic_path
 
 Picture = NDArray[np.uint8]
 
-# Okabe and Ito, "Color Universal Design", 2008: told apart with any colour vision; without their black
-_PALETTE = ("56B4E9", "E69F00", "CC79A7", "009E73", "0072B2", "D55E00", "F0E442")
-_TINTS = (0.0, 0.5, -0.4)  # more classes: the same hues mixed with white, then with black
 _SUBPIXEL_BITS = 4
 ENLARGED_SIDE, MOST_ENLARGED = 1600, 4
-
-
-def class_colour(label: int) -> tuple[int, int, int]:
-    """Red, green, blue of class ``label``: 21 different ones, then they repeat."""
-    turn, hue = divmod(label, len(_PALETTE))
-    tint = _TINTS[turn % len(_TINTS)]
-    goal = 255.0 if tint > 0 else 0.0
-    red, green, blue = (round(part + (goal - part) * abs(tint)) for part in bytes.fromhex(_PALETTE[hue]))
-    return red, green, blue
 
 
 def enlarge(image: Picture) -> tuple[Picture, int]:
@@ -138,9 +128,10 @@ def _captioned(
 
 def load_font(size: int) -> ImageFont.FreeTypeFont:
     """The font of texts in pictures, of a height in pixels."""
-    import matplotlib  # half a second, for its font
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+    found = importlib.util.find_spec("matplotlib")  # half a second to import, for its font
+    assert found is not None
+    assert found.origin is not None
+    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", size)
 
 
 def _legend(width: int, size: int, labels: NDArray[np.int64], classes: Sequence[str]) -> Picture:

@@ -1,14 +1,24 @@
-"""How QGIS shows a layer of objects: outlines in the colours of the previews, by class."""
+"""Colours of classes, and how QGIS shows a layer of objects: as outlines in them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as Xml
 
-from legnet_cli.engine.predict.preview import class_colour
-
 _HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _WIDTH = "0.5"  # millimetres
+# Okabe and Ito, "Color Universal Design", 2008: told apart with any colour vision; without their black
+_PALETTE = ("56B4E9", "E69F00", "CC79A7", "009E73", "0072B2", "D55E00", "F0E442")
+_TINTS = (0.0, 0.5, -0.4)  # more classes: the same hues mixed with white, then with black
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    """Red, green, blue of class ``label``: 21 different ones, then they repeat."""
+    turn, hue = divmod(label, len(_PALETTE))
+    tint = _TINTS[turn % len(_TINTS)]
+    goal = 255.0 if tint > 0 else 0.0
+    red, green, blue = (round(part + (goal - part) * abs(tint)) for part in bytes.fromhex(_PALETTE[hue]))
+    return red, green, blue
 
 
 def class_style(classes: Sequence[str]) -> str:

@@ -12,7 +12,6 @@ from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Job
 from legnet_cli.engine.predict.outputs import data_set_crs, files_beside, is_layer, layer_crs
 from legnet_cli.engine.predict.plan import ScenePlan
-from legnet_cli.engine.predict.preview import enlarge, write_preview
 from legnet_cli.engine.predict.provenance import as_text, describe, sidecar
 from legnet_cli.engine.predict.results import FoundObjects, SceneResult, searched_areas
 from legnet_cli.engine.predict.sizes import SizeCheck
@@ -113,6 +112,8 @@ class Writer:
         Raises:
             DataError: one cannot be drawn.
         """
+        from legnet_cli.engine.predict.preview import enlarge, write_preview  # OpenCV and Pillow: 30 MB
+
         drawn = []
         for plan, result in results:
             if plan.name in previews:

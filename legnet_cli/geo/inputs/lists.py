@@ -20,9 +20,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urljoin
 
-import pyogrio
-import pyogrio.raw
-
 from legnet_cli.errors import DataError, DependencyError, reading
 from legnet_cli.geo import network
 from legnet_cli.geo.inputs import stac
@@ -114,6 +111,8 @@ def _in_layers(path: str, suffix: str) -> Iterator[str] | None:
     with reading(path, _ADVICE):
         if not has_kind(path, suffix):
             return None
+    import pyogrio.raw
+
     with vector_file(path) as source, reading(path, _ADVICE):
         layers = [name for name, _ in pyogrio.list_layers(source)]
         indexes = [layer for layer in layers if LOCATION in pyogrio.read_info(source, layer=layer)["fields"]]

@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from legnet_cli.boxes import boxes_to_polygons
-from legnet_cli.engine.predict.preview import class_colour, draw_preview, enlarge, write_preview
+from legnet_cli.engine.predict.preview import draw_preview, enlarge, write_preview
+from legnet_cli.engine.predict.style import class_colour
 from legnet_cli.errors import DataError
 
 GREY = np.full((400, 600, 3), 128, np.uint8)
