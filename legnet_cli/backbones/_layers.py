@@ -197,7 +197,7 @@ class Pyramid(nn.Module):
         down: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
-        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        rates = torch.linspace(0, drop_path, sum(depths), device="cpu").tolist()
         self.out_channels = tuple(stem_dim * 2**i for i in range(len(depths)))
         self.Stem = stem
         stages: list[nn.Module] = []
@@ -208,7 +208,8 @@ class Pyramid(nn.Module):
                 stages.append(down(width))
             self.add_module(f"norm{2 * i}", nn.BatchNorm2d(width))
         self.stages = nn.Sequential(*stages)
-        self.init_weights()
+        if not any(weights.is_meta for weights in self.parameters()):  # else they come from elsewhere
+            self.init_weights()
 
     def init_weights(self) -> None:
         """Draw new weights: normal with deviation 0.02, identity norms, classical filters where a module has them."""

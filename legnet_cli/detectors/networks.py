@@ -96,7 +96,8 @@ def random_checkpoint(recipe: Recipe) -> Checkpoint:
     card = ModelCard("random weights", recipe.name, classes, recipe.dataset.tile, recipe.dataset.overlap)
     config = network_config(card)
     if is_fast(card):
-        names = OrientedLayers(config).state_dict()
+        with torch.device("meta"):
+            names = OrientedLayers(config).state_dict()
     else:
         from legnet_cli.detectors.mmrotate.build import build_mmrotate
 

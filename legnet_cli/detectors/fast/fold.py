@@ -118,10 +118,10 @@ def split_filters(owner: nn.Module, conv: str, reader: str) -> None:
         if name != reader:
             for tensor in (*module.parameters(), *module.buffers()):
                 if tensor.ndim > 0:
-                    tensor.copy_(tensor[order])
+                    tensor.data = tensor.data[order]  # not in place: the values may be somebody else's too
     # it may read several maps of 2C channels side by side
     maps = last.in_channels // (2 * width)
-    last.weight.copy_(last.weight[:, torch.cat([order + 2 * width * i for i in range(maps)])])
+    last.weight.data = last.weight.data[:, torch.cat([order + 2 * width * i for i in range(maps)])]
     doubled = nn.Conv2d(2 * width, 2 * width, 3, padding=1, groups=2 * width)
     set_conv(doubled, first.weight, first.bias)
     owner.add_module(conv, nn.Sequential(Twice(), doubled))

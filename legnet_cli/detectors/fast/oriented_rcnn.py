@@ -88,17 +88,22 @@ class OrientedRCNN(OrientedLayers):
         score_threshold: float = 0.05,
         max_detections: int = 2000,
     ) -> None:
-        super().__init__(model_cfg)
+        with torch.device("meta"):  # the weights come as they are: none are made only to be overwritten
+            super().__init__(model_cfg)
         self._stage: StageObserver = unobserved
         self.score_threshold, self.max_detections = score_threshold, max_detections
         check_state(state, self.state_dict(), "Oriented R-CNN")
-        self.load_state_dict(state, strict=False)
+        self.load_state_dict({name: tensor.detach() for name, tensor in state.items()}, strict=False, assign=True)
         self.eval().requires_grad_(False)
         self._merge()
         self.dtype = dtype
         for part in (self.backbone, self.neck, self.rpn_head, self.roi_head.bbox_head.shared_fcs):
             part.to(self.dtype)
         self.to(device).to(memory_format=torch.channels_last)
+        given = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.untyped_storage().data_ptr() in given:  # a mapped file, which would stay in memory whole
+                tensor.data = tensor.data.clone()
         self.mean = torch.tensor(MEAN, device=device)
         unused = {f"neck.fpn_convs.{level}.conv" for level in self.neck.merged}
         several = {name: layer for name, layer in self.named_modules() if len(kernels_of(layer)) > 1}
@@ -139,8 +144,10 @@ class OrientedRCNN(OrientedLayers):
         with self._stage("normalise"):
             x = self.prepare(images)
         features, outputs = self.dense(x)
+        del x  # what is not needed any more makes room for what follows
         with self._stage("rpn"):
             rois = self.propose(outputs)
+        del outputs
         with self._stage("roi"):
             logits, offsets = self.classify(features, rois)
         with self._stage("nms"):
