@@ -22,6 +22,12 @@ def keep_freed() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, -1)  # none at all
 
 
+def release_freed() -> None:
+    """Let glibc give the system back what is free by now, be it to be kept from here on."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def peak_mb() -> float:
     """Most resident memory since :func:`forget_peak`, or of the process so far, in MiB; NaN where unknown."""
     try:

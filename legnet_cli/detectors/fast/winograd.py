@@ -16,6 +16,7 @@ SIDE = 4  # pixels of an output tile
 # interpolation points by kernel size; unusual ones, for their smaller rounding
 POINTS = {2: (0.5, -0.5, 1.5, -1.5), 3: (0.0, 0.75, -0.75, 1.5, -1.5)}
 _AT_ONCE = 64  # tiles: what they become stays in the cache
+_OUTPUTS = 32  # channels whose weights are transformed at a time
 _LEAST_PIXELS = 400  # of an output for which it pays
 
 
@@ -34,8 +35,9 @@ class WinogradConv(nn.Conv2d):
         super().__init__(conv.in_channels, conv.out_channels, size, padding=pad, bias=bias, device="meta")
         self.weight, self.bias = conv.weight, conv.bias
         after, kernel, before = (torch.from_numpy(m) for m in transforms(size))
-        products = torch.einsum("ai,bj,ocij->abco", kernel, kernel, conv.weight.double())
-        products = products.flatten(0, 1).to(conv.weight.dtype)
+        few = conv.weight.split(_OUTPUTS)  # in float64 all would take nine times the weights' memory
+        parts = [torch.einsum("ai,bj,ocij->abco", kernel, kernel, part.double()).to(part.dtype) for part in few]
+        products = torch.cat(parts, 3).flatten(0, 1)
         self.convolve = convolve
         products = products.transpose(1, 2)[..., None, None] if convolve else products
         self.register_buffer("products", products.contiguous(), persistent=False)

@@ -40,6 +40,7 @@ from legnet_cli.engine.predict.sizes import SizeCheck
 from legnet_cli.engine.predict.spool import spool
 from legnet_cli.engine.predict.workers import Processes, agreed_kernels, choose_workers, gpus
 from legnet_cli.engine.predict.write import Writer
+from legnet_cli.engine.process import release_freed
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, counted
 from legnet_cli.geo.aoi import Aoi, read_aoi
 from legnet_cli.geo.inputs import find_scenes, find_stamps, is_remote
@@ -166,7 +167,9 @@ def predict(
                 "kernels": agreed_kernels(config, detector, plans, job),
             }
             asked, config = replace(asked, **chosen), replace(config, **chosen)
+        release_freed()  # what loading took is not the size that tiles need
         _search(plans, job, config, detector, tally, on_progress, observer)
+        release_freed()
         failures = tally.failures
         bad = {failure.name for failure in failures}
         good = [plan for plan in plans if plan.name not in bad]

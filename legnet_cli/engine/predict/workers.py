@@ -24,7 +24,7 @@ from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Job, Part
 from legnet_cli.engine.predict.plan import ScenePlan, plan_scene
 from legnet_cli.engine.predict.search import search_block
-from legnet_cli.engine.process import is_out_of_memory, keep_freed, memory_gb, processors
+from legnet_cli.engine.process import is_out_of_memory, keep_freed, memory_gb, processors, release_freed
 from legnet_cli.errors import ConfigError, DataError, DependencyError
 from legnet_cli.geo.aoi import read_aoi
 from legnet_cli.geo.inputs import local_stamp
@@ -112,6 +112,7 @@ class Worker:
             force_precision=True,  # the first process has asked
             score_threshold=config.score,
         )
+        release_freed()
         aoi = read_aoi(config.aoi) if config.aoi else None
         self._plan = functools.lru_cache(4)(
             lambda path, name, stamp: plan_scene(path, name, stamp, self._config, self._detector.card, aoi)
