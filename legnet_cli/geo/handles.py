@@ -21,7 +21,7 @@ from legnet_cli.geo.network import gdal_options
 from legnet_cli.tiles import Tile
 
 # GDAL's own bound, 5 % of memory, is per process and often too little or too much
-CACHE_BYTES, MAX_CACHE_BYTES = 256 << 20, 512 << 20
+CACHE_BYTES, MAX_CACHE_BYTES = 128 << 20, 512 << 20
 MIN_CACHE_BYTES = 64 << 20  # for rows of wide blocks: more would hold decoded rows nobody reads again
 WIDE_BLOCK = 4096  # px: from here on a block spans several tiles, and handles should share decoded blocks
 

@@ -35,7 +35,7 @@ class WinogradConv(nn.Conv2d):
         super().__init__(conv.in_channels, conv.out_channels, size, padding=pad, bias=bias, device="meta")
         self.weight, self.bias = conv.weight, conv.bias
         after, kernel, before = (torch.from_numpy(m) for m in transforms(size))
-        few = conv.weight.split(_OUTPUTS)  # in float64 all would take nine times the weights' memory
+        few = torch.split(conv.weight, _OUTPUTS)  # in float64 all would take nine times the weights' memory
         parts = [torch.einsum("ai,bj,ocij->abco", kernel, kernel, part.double()).to(part.dtype) for part in few]
         products = torch.cat(parts, 3).flatten(0, 1)
         self.convolve = convolve

@@ -74,6 +74,15 @@ def partners(found: Detections, others: Detections, iou: float, gap: float) -> f
     return float(near.any(1).mean())
 
 
+def test_given_weights_neither_change_nor_stay_in_memory(weights):
+    given = {name: tensor.clone() for name, tensor in weights.items()}
+    network = fast(given)
+    places = {tensor.untyped_storage().data_ptr() for tensor in given.values()}
+    held = [*network.named_parameters(), *network.named_buffers()]
+    assert not [name for name, tensor in held if tensor.is_meta or tensor.untyped_storage().data_ptr() in places]
+    assert all(torch.equal(given[name], tensor) for name, tensor in weights.items())
+
+
 @pytest.mark.usefixtures("mmrotate")
 @pytest.mark.parametrize(("count", "height", "width"), [(1, 160, 192), (2, 100, 75)], ids=["whole", "padded"])
 def test_boxes_are_those_of_mmrotate(weights, count, height, width):
