@@ -59,7 +59,7 @@ def test_tasks_of_a_slurm_array_are_all_shares(told, first):
         call = [CLUSTER / "slurm.sh", "/s/**/*.tif", "/shared/boxes.gpkg", "--weights", "legnet-nano"]
         threads, words = told(call, SLURM_CPUS_PER_TASK=4, **slurm)
         given = parsed(words)
-        assert (threads, given["scenes"], given["weights"]) == ("4", ["/s/**/*.tif"], "legnet-nano")
+        assert (threads, given["scenes"], given["weights"]) == ("4", ["/s/**/*.tif"], ["legnet-nano"])
         assert given["job"] == job_folder(given["out"], None)  # where --status looks too
         shares.add(read_shard(given["shard"]))
     assert shares == {(1, 3), (2, 3), (3, 3)}

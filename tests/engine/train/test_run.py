@@ -238,7 +238,16 @@ runner = dict(type="EpochBasedRunner", max_epochs=12)
 
 def test_starts_from_weights_with_other_classes(config, whole, tmp_path, caplog):
     other = write_tiles(tmp_path / "one", (("train", 2),), names=("dim",))
-    train(replace(config, data=other, weights=str(whole[0].out / "best.safetensors"), lr=1e-12, epochs=1))
+    train(
+        replace(
+            config,
+            data=other,
+            weights=str(whole[0].out / "best.safetensors"),
+            lr=1e-12,
+            epochs=1,
+            rename=("dim=other",),
+        )
+    )
     assert "the class count differs (roi_head.bbox_head.fc_cls.weight" in caplog.text
     old, new = (read_checkpoint(run / "best.safetensors").state for run in (whole[0].out, config.out))
     name = "backbone.Stem.LoG.conv_init.weight"
