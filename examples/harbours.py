@@ -1,8 +1,9 @@
 """Training crops of Sentinel-2 harbours with oriented ships; see train_harbours.py.
 
 A harbour is a GeoTIFF with a GeoJSON layer of ships beside it, as in sen2ships (ShipDetectionExperts, MIT). harbours/
-has what was added to these by eye: every ship that shows in two of them, and in all of them places where ships may be
-that nobody labelled (``difficult``). Those, and bright spots on water without a label, are neither ship nor background.
+has what was added to these by eye: ships that nobody had labelled, places where ships may be (``difficult``), and
+places that look like ships and are none (background.geojson), which crops show often. What is difficult, and bright
+spots on water without a label, are neither ship nor background.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from legnet_cli.geo.stretch import NEUTRAL
 
 ADDED = Path(__file__).parent / "harbours"
 PERCENTAGES = (0.5, 1, 2, 3, 4, 96, 97, 98, 99, 99.6)  # of dark and of bright stretches
-NEAR_SHIP = 0.6  # share of crops about a ship
+NEAR_SHIP, NEAR_ALARM = 0.5, 0.3  # shares of crops about a ship, and about what looks like one
 
 Polygons = NDArray[np.float64]  # (n, 4, 2) corners in pixels
 Pixels = NDArray[np.float32]  # (h, w, 3)
@@ -39,6 +40,7 @@ class Harbour:
     values: NDArray[np.float64]
     water: NDArray[np.uint8]
     alone: list[Polygons]  # ships with nothing but water about them
+    alarms: NDArray[np.float64]  # (n, 2) centres of what looks like a ship and is none
 
     @property
     def contrast(self) -> float:
@@ -54,7 +56,7 @@ def open_harbour(path: Path) -> Harbour:
         latitude = Transformer.from_crs(raster.crs, 4326, always_xy=True).transform(*middle)[1]
         gsd = raster.transform.a * math.cos(math.radians(latitude))  # the scale of EPSG:3857 grows with the latitude
     ships = [ring for ring, _ in _rings(path.with_suffix(".geojson"), inverse)]
-    listed = _rings(ADDED / f"{path.stem}.geojson", inverse, "by eye")
+    listed = _rings(ADDED / f"{path.stem}.geojson", inverse, source="by eye")
     ships += [ring for ring, unsure in listed if not unsure and _length(ring) > 9]  # others label no smaller ones
     unsure = [ring for ring, unsure in listed if unsure or _length(ring) <= 9]
     grey = pixels.mean(2)
@@ -64,7 +66,9 @@ def open_harbour(path: Path) -> Harbour:
     ignored = np.array(unsure + _spots(bright, labelled)).reshape(-1, 4, 2)
     water = _open_water(bright)
     alone = [ring for ring in labelled if _is_alone(ring, labelled, water)]
-    return Harbour(pixels, gsd, labelled, ignored, _part_values(pixels), water, alone)
+    alarms = [ring.mean(0) for ring, _ in _rings(ADDED / "background.geojson", inverse, harbour=path.stem)]
+    places = np.array(alarms).reshape(-1, 2)
+    return Harbour(pixels, gsd, labelled, ignored, _part_values(pixels), water, alone, places)
 
 
 def crop(
@@ -73,9 +77,10 @@ def crop(
     """A square of ``size`` pixels of about ``gsd`` metres, turned and stretched; its ships and ignored places."""
     height, width = harbour.pixels.shape[:2]
     scale = harbour.gsd / gsd * rng.uniform(0.8, 1.3)
-    if rng.random() < NEAR_SHIP:
-        ships = harbour.ships
-        centre = ships[rng.integers(len(ships))].mean(0) + rng.uniform(-0.35, 0.35, 2) * size / scale
+    kind = rng.random()
+    if kind < NEAR_SHIP + NEAR_ALARM:
+        shown = harbour.ships.mean(1) if kind < NEAR_SHIP or not len(harbour.alarms) else harbour.alarms
+        centre = shown[rng.integers(len(shown))] + rng.uniform(-0.35, 0.35, 2) * size / scale
     else:
         centre = rng.uniform((0, 0), (width, height))
     matrix = _placing(scale, centre, np.array([size / 2, size / 2]), rng)
@@ -151,14 +156,14 @@ def _stretched(image: Pixels, values: NDArray[np.float64], rng: np.random.Genera
     return picture.clip(0, 255).astype(np.uint8)
 
 
-def _rings(path: Path, inverse: rasterio.Affine, source: str | None = None) -> list[tuple[Polygons, bool]]:
-    """Corners of the polygons of a layer, in pixels, and whether they are difficult; those of ``source`` alone."""
+def _rings(path: Path, inverse: rasterio.Affine, **wanted: str) -> list[tuple[Polygons, bool]]:
+    """Corners of the polygons of a layer, in pixels, and whether they are difficult; those of ``wanted`` values."""
     if not path.exists():
         return []
     found = []
     for feature in json.loads(path.read_text())["features"]:
         values = feature["properties"]
-        if source in (None, values.get("source")):
+        if all(values.get(name) == value for name, value in wanted.items()):
             corners = feature["geometry"]["coordinates"][0][:4]
             found.append((np.array([inverse * tuple(corner[:2]) for corner in corners]), bool(values.get("difficult"))))
     return found

@@ -31,7 +31,7 @@ from legnet_cli.geo.rings import rows_as_y, to_geometries
 from legnet_cli.geo.vector import About, Areas, Layer, write_layer
 
 CROPS = "[0-9]*_*.png"  # names of the crops
-_PLACE_COLOUR = (70, 78, 88)
+_PLACE_COLOUR = (240, 228, 66)
 
 
 def crops_folder(out: Path) -> Path:
