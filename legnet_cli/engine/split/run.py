@@ -118,6 +118,8 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
         seed=config.seed,
         workers=workers,
     )
+    if not plan.images:
+        raise DataError(_nothing_to_cut(config, dataset.format, plan))
     draft = Draft(config.out, _fingerprint(config, images), overwrite=config.overwrite)
     with closing(draft):
         # another process may have finished the same folder while this one read its labels
@@ -138,6 +140,17 @@ def split(config: SplitConfig, on_progress: Callable[[SplitProgress], None] = la
         _write_notes(draft.folder, config, dataset, result, plan)
         draft.publish()
     return result
+
+
+def _nothing_to_cut(config: SplitConfig, format: str, plan: SplitPlan) -> str:
+    """Why ``plan`` has no tile, and what to do."""
+    source = config.labels or config.src
+    if plan.blank and format == REVIEW:
+        why = "each has rows that are still 'todo'"
+        return f"{source}: no square is reviewed yet ({why}): open it in QGIS and set their status"
+    if plan.blank:
+        return f"{source}: all ground is ignored: remove the ignored regions where tiles are to be cut"
+    return f"{source}: no tile holds an object: check the labels, or keep empty tiles with --background 1"
 
 
 def _write_notes(folder: Path, config: SplitConfig, dataset: Dataset, result: SplitResult, plan: SplitPlan) -> None:
@@ -234,7 +247,7 @@ def _without_damaged(plan: SplitPlan, draft: Draft, format: str) -> tuple[SplitP
             path.unlink(missing_ok=True)
     sound = tuple(part for part in plan.images if part not in damaged)
     if not sound:
-        raise DataError(f"{next(iter(faults.values()), 'no tile is left')}: no other image is left to split")
+        raise DataError(f"{next(iter(faults.values()))}: no other image is left to split")
     problems = [_problem(fault) for fault in faults.values()]
     return replace(plan, images=sound), problems
 

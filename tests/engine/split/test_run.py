@@ -413,6 +413,23 @@ def test_reviewed_ground_becomes_tiles(tmp_path):
     assert json.loads((tmp_path / "out/split.json").read_text())["problems"] == [str(p) for p in result.problems]
 
 
+def test_no_tile_to_cut_is_told_with_its_reason(tmp_path):
+    """A review that nobody has worked on, ground that is all ignored, and empty tiles that are not wanted."""
+    write_image(tmp_path / "in/images/a.png", (100, 100))
+    review = write_review(tmp_path / "review.gpkg", [row("r1", "todo", (50, 50)), row("r2", "todo", (60, 50))])
+    with pytest.raises(DataError, match=r"review\.gpkg: no square is reviewed yet .*open it in QGIS and set"):
+        run(tmp_path / "in", tmp_path / "out", labels=str(review))
+    labels = tmp_path / "in/labelTxt/a.txt"
+    labels.parent.mkdir()
+    labels.write_text("0 0 100 0 100 100 0 100 ignored 0\n")
+    with pytest.raises(DataError, match="in: all ground is ignored"):
+        run(tmp_path / "in", tmp_path / "out")
+    labels.write_text("")
+    with pytest.raises(DataError, match=r"in: no tile holds an object: .*--background 1"):
+        run(tmp_path / "in", tmp_path / "out", background=0.0)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("georeferenced", [True, False])
 def test_images_and_labels_are_resampled_to_one_scale(tmp_path, write_scene, georeferenced):
     pixels = np.full((60, 90), 30, np.uint8)
