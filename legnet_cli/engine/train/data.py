@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,6 +117,7 @@ def load_train_data(
     format: str | None = None,
     labels: str | None = None,
     skip_bad: bool = False,
+    negatives: bool = False,
 ) -> TrainData:
     """Read and check the training images of the dataset at ``root``.
 
@@ -125,6 +126,7 @@ def load_train_data(
         split: part to train on; train where there is one, else all, when None.
         choice: which classes to learn; it may name some without objects.
         format, labels, skip_bad: see ``load_dataset``.
+        negatives: images without any object will do.
 
     Raises:
         DataError: there is nothing to train on, or a file is missing or too large.
@@ -142,19 +144,22 @@ def load_train_data(
         raise DataError(
             f"{root}: {len(missing)} images are missing, such as {missing[0]}: add them, or remove their labels"
         )
-    names = dataset.classes
-    if not names:
-        raise DataError(f"{root}: holds no object: check its labels, or name their folder with --labels")
-    counts = part.counts()
-    if not any(counts[name] for name in names):
+    names, counts = dataset.classes, part.counts()
+    bare = not any(counts[name] for name in names)
+    if bare and not negatives:
         what = f"object of {', '.join(choice.keep)}" if choice.keep else "object"
-        raise DataError(f"{root}: no {what} in its {len(part.images)} training images: check labels and --split")
+        advice = "check --labels and --split, or mix in data that have some with --also"
+        raise DataError(f"{root}: no {what} in its {len(part.images)} training images: {advice}")
     large = [image for image in part.images if image.size is not None and max(image.size) > LARGEST]
     if large:
         side = "{} × {}".format(*(large[0].size or (0, 0)))
         raise DataError(f"{root}: {large[0].file} has {side} pixels: cut the images first with legnet split")
-    if absent := [name for name in names if not counts[name]]:
+    absent = [name for name in names if not counts[name]]
+    if bare:
+        logger.warning("%s: all of its %d images are background", root, len(part.images))
+    elif absent:
         logger.warning("no object of %s to train on", ", ".join(absent))
+    validation = dataset.split("val").images if "val" in splits and chosen != "val" else ()
     sizes = Counter("{}×{}".format(*(image.size or ("?", "?"))) for image in part.images)
     check = DataCheck(
         images=len(part.images),
@@ -162,12 +167,21 @@ def load_train_data(
         objects={name: counts[name] for name in names},
         sizes=dict(sizes.most_common(4)),
         problems=tuple(str(problem) for problem in dataset.problems),
-        validation=len(dataset.split("val").images) if "val" in splits and chosen != "val" else 0,
+        validation=len(validation) if counted_objects(validation) else 0,
         gsd=dataset_gsd(root, part.images),
     )
     for line in listing(dataset.problems, _SHOWN):
         logger.warning("%s", line)
     return TrainData(part.images, names, check)
+
+
+def counted_objects(images: Iterable[ImageLabels]) -> int:
+    """Objects that count in a measure."""
+    return sum(
+        name != IGNORED and level == 0
+        for image in images
+        for name, level in zip(image.names, image.difficult.tolist(), strict=True)
+    )
 
 
 class Samples(Dataset[Sample]):

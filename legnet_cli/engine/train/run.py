@@ -19,6 +19,7 @@ import torch
 from lightning_fabric import Fabric
 
 from legnet_cli.data.classes import ClassChoice
+from legnet_cli.data.datasets import load_dataset
 from legnet_cli.detectors.mmrotate.door import import_mm
 from legnet_cli.detectors.mmrotate.training import TrainableDetector
 from legnet_cli.detectors.weights.checkpoint import ModelCard
@@ -161,7 +162,10 @@ def _train(
 
 
 def _load(config: TrainConfig, known: tuple[str, ...]) -> TrainData:
-    """The images of ``--data``; their classes are those that the weights ``known`` if these have all of them."""
+    """The images of ``--data``; their classes are those that the weights ``known`` if these have all of them.
+
+    Without any object, they are background for the classes of the weights or of ``--also``.
+    """
     assert config.data is not None
     data = load_train_data(
         config.data,
@@ -170,7 +174,12 @@ def _load(config: TrainConfig, known: tuple[str, ...]) -> TrainData:
         format=config.from_format,
         labels=config.labels,
         skip_bad=config.skip_bad,
+        negatives=bool(known or config.also),
     )
+    if config.also is None and not any(data.check.objects.values()):
+        logger.warning("there is no object to learn: the detector may forget what it knows: mix some in with --also")
+    if config.also is not None and not (data.classes or known):
+        known = load_dataset(config.also, skip_bad=config.skip_bad, choice=_choice(config)).classes
     return replace(data, classes=known) if not config.classes and set(data.classes) <= set(known) else data
 
 

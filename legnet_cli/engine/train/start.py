@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from legnet_cli.data.labels import IGNORED, ImageLabels
+from legnet_cli.data.labels import ImageLabels
 from legnet_cli.detectors.weights.checkpoint import read_checkpoint
 from legnet_cli.detectors.weights.fetch import fetch
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.detectors.weights.tensors import read_state
 from legnet_cli.engine.train.config import TrainConfig
+from legnet_cli.engine.train.data import counted_objects
 from legnet_cli.engine.train.plan import TrainPlan
 from legnet_cli.errors import CheckpointError
 from legnet_cli.tiles import parse_tile_name
@@ -113,18 +114,9 @@ def hold_out(images: Sequence[ImageLabels], share: float, seed: int) -> frozense
     wanted = max(_LEAST_HELD, round(share * len(images)))
     held: list[ImageLabels] = []
     for _, group in sorted(groups.items(), key=lambda item: hashlib.sha256(f"{seed}/{item[0]}".encode()).digest()):
-        if len(held) >= wanted and _objects(held):
+        if len(held) >= wanted and counted_objects(held):
             break
         held += group
     files = frozenset(image.file for image in held)
     rest = [image for image in images if image.file not in files]
-    return files if _objects(held) and _objects(rest) and len(rest) >= len(held) else frozenset()
-
-
-def _objects(images: Sequence[ImageLabels]) -> int:
-    """Objects that count in a measure."""
-    return sum(
-        name != IGNORED and level == 0
-        for image in images
-        for name, level in zip(image.names, image.difficult.tolist(), strict=True)
-    )
+    return files if counted_objects(held) and counted_objects(rest) and len(rest) >= len(held) else frozenset()

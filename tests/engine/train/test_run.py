@@ -285,12 +285,31 @@ def test_faults_are_named_and_leave_nothing(config, changes, error, message):
     assert not config.out.exists()
 
 
-def test_refuses_data_that_cannot_be_trained_on(config, tmp_path):
-    empty = write_tiles(tmp_path / "empty", (("train", 2),))
-    for file in (empty / "train" / "labelTxt").iterdir():
+@pytest.fixture
+def negatives(tmp_path):
+    """Tiles without an object."""
+    root = write_tiles(tmp_path / "negatives", (("train", 3), ("val", 2)))
+    for file in root.rglob("labelTxt/*.txt"):
         file.write_text("")
-    with pytest.raises(DataError, match="no object"):
-        train(replace(config, data=empty))
+    return root
+
+
+@pytest.mark.parametrize("changes", [{"also": True}, {"weights": True}, {"also": True, "weights": True}])
+def test_tiles_without_objects_are_background_for_other_data_or_weights(config, whole, negatives, changes, caplog):
+    sources = {"also": whole[0].data, "weights": str(whole[0].out / "last.safetensors")}
+    asked = {key: sources[key] for key in changes}
+    result = train(replace(config, data=negatives, dry_run=True, **asked))
+    assert result.plan.classes == ("bright", "dim")
+    assert (result.check.images, result.check.empty, result.check.validation) == (3, 3, 0)
+    assert result.cost is not None
+    assert f"{negatives}: all of its 3 images are background" in caplog.text
+    assert ("may forget what it knows: mix some in with --also" in caplog.text) == ("also" not in changes)
+
+
+def test_refuses_data_that_cannot_be_trained_on(config, negatives, tmp_path):
+    for also in (None, negatives):
+        with pytest.raises(DataError, match=r"negatives: no object in its 3 training images: .* with --also"):
+            train(replace(config, data=negatives, also=also))
     large = write_tiles(tmp_path / "large", (("train", 2),), side=2100)
     with pytest.raises(DataError, match="cut the images first with legnet split"):
         train(replace(config, data=large))
