@@ -119,6 +119,9 @@ def show_tuning(tuning: Tuning) -> None:
     ms = tuning.searches.ms
     ways = ", ".join(f"{name} {value:,.0f} ms ({value / ms['tuned']:.2f} ×)" for name, value in ms.items())
     _print(f"a whole search: {ways}; from now on auto is: {tuning.searches.winner}")
+    if tuning.processes:
+        ways = ", ".join(f"{name} {value:,.0f} ms" for name, value in tuning.processes.ms.items())
+        _print(f"a search by each thread: {ways}; from now on --workers auto is: {tuning.processes.winner}")
 
 
 def show_comparison(comparison: Comparison) -> None:

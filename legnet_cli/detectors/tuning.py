@@ -50,7 +50,7 @@ def settle_kernels(detector: Detector, asked: str, tile: int, tiles: int, thread
     if not can_tune(detector):
         return detector.kernels
     assert isinstance(detector.network, OrientedRCNN)
-    with _threads(threads):
+    with use_threads(threads):
         if asked == AUTO and tiles >= WORTH and _KERNELS not in read_measured(detector.key, tile, threads):
             logger.info("%s: measuring which kernels are fastest on this CPU, once", detector.card.name)
             tune_detector(detector, tile)
@@ -60,7 +60,8 @@ def settle_kernels(detector: Detector, asked: str, tile: int, tiles: int, thread
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def use_threads(number: int) -> Iterator[None]:
+    """Let PyTorch compute with so many threads meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

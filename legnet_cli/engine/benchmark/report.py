@@ -140,7 +140,8 @@ def _tuning(tuning: Tuning) -> dict[str, Any]:
         for layer in tuning.layers
     ]
     searches = {"search_ms": tuning.searches.ms, "fastest": tuning.searches.winner}
-    return {"peak_gflops": tuning.gflops, **searches, "layers": layers}
+    processes = tuning.processes and {"ms": tuning.processes.ms, "fastest": tuning.processes.winner}
+    return {"peak_gflops": tuning.gflops, **searches, "processes": processes, "layers": layers}
 
 
 def _scene(scene: SceneRun) -> dict[str, Any]:

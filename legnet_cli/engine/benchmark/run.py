@@ -30,6 +30,7 @@ from legnet_cli.engine.benchmark.baseline import time_baseline
 from legnet_cli.engine.benchmark.compare import check_comparable, compare_reports, read_report
 from legnet_cli.engine.benchmark.config import BenchmarkConfig
 from legnet_cli.engine.benchmark.machine import detect_machine
+from legnet_cli.engine.benchmark.processes import race_processes
 from legnet_cli.engine.benchmark.report import BenchmarkResult, as_dict, settings
 from legnet_cli.engine.benchmark.roofline import count_flops, measure_layers
 from legnet_cli.engine.benchmark.runs import time_searches
@@ -195,6 +196,9 @@ def _measure(
     tuning = None
     if config.tune:
         tuning = measure_tuning(first, _rivals(config, subject), tiles[0], on_step)
+        on_step("searches by one process and by several")
+        assert subject.checkpoint is not None
+        tuning = replace(tuning, processes=race_processes(subject.checkpoint, first, tiles[0]))
     for precision in precisions:
         detector = first if precision == first.precision else _load(config, subject, precision)
         for batch in config.batches:

@@ -36,11 +36,14 @@ class Tuning:
         gflops: of the fastest float32 product of matrices.
         searches: milliseconds of a whole search in PyTorch with the ``direct`` kernels and the ``tuned`` ones, and by
             other engines.
+        processes: milliseconds of as many searches as there are threads, by one process and by one a thread; None for
+            a single thread.
     """
 
     layers: tuple[TunedLayer, ...]
     gflops: float
     searches: Race
+    processes: Race | None = None
 
     def share(self, layer: TunedLayer) -> float:
         """Of the product's speed that a layer's operations by its definition are done at; Winograd's may exceed 1."""

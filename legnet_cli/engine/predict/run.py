@@ -157,7 +157,7 @@ def predict(
     if replay:
         replay.check(how, stamps)
     plans, failures = _plan(stamps, names, config, detector, aoi)
-    config = replace(config, workers=choose_workers(config, plans, detector.device))
+    config = replace(config, workers=choose_workers(config, plans, detector))
     check_scenes([(plan.name, plan.scene.georef) for plan in plans], detector.card.classes, config)
     job, tally = Job(folder, how), Tally(plans, config.shard, failures)
     with _opened(job, plans, config), Heartbeat(job, tally) as heartbeat:

@@ -19,6 +19,7 @@ import torch
 
 from legnet_cli.detectors.ensemble import load_ensemble
 from legnet_cli.detectors.loader import Detector
+from legnet_cli.detectors.measured import read_measured
 from legnet_cli.detectors.tuning import settle_kernels
 from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Job, Part
@@ -57,14 +58,17 @@ def gpus(text: str | None) -> list[str]:
     return [f"cuda:{number}" for number in numbers]
 
 
-def choose_workers(config: PredictConfig, plans: Sequence[ScenePlan], device: torch.device) -> int:
+def choose_workers(config: PredictConfig, plans: Sequence[ScenePlan], detector: Detector) -> int:
     """How many processes are to search: as many as asked, or for ``auto`` what is likely to be fastest.
 
     On a CPU that is one of a single thread for each processor that there is memory for, if each has work for so long
-    that its start and an unequal end do not matter.
+    that its start and an unequal end do not matter; but one process where that was measured to be faster.
     """
-    if config.workers or config.devices or device.type != "cpu":
+    if config.workers or config.devices or detector.device.type != "cpu":
         return config.workers or 1
+    tile, _ = choose_tiling(config.tile, config.overlap, (detector.card.tile, detector.card.overlap))
+    if read_measured(detector.key, tile, torch.get_num_threads()).get("workers") == 1:
+        return 1
     most = min(processors(), int(memory_gb() / _WORKER_GB))
     return most if sum(plan.blocks for plan in plans) >= _BLOCKS_EACH * most > 0 else 1
 

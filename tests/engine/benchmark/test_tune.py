@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 from legnet_cli.detectors.loader import build_detector
 from legnet_cli.detectors.measured import read_measured
 from legnet_cli.detectors.race import Race
+from legnet_cli.detectors.tuning import use_threads
 from legnet_cli.engine.benchmark import BenchmarkConfig, benchmark
+from legnet_cli.engine.benchmark.processes import ONE, SEVERAL, race_processes
 from legnet_cli.engine.benchmark.tune import check_tuning, measure_tuning
 from legnet_cli.errors import ConfigError
 from legnet_cli.main import app
@@ -35,6 +37,7 @@ def races(monkeypatch, tmp_path):
 
     monkeypatch.setattr("legnet_cli.detectors.fast.tune.race", layers)
     monkeypatch.setattr("legnet_cli.engine.benchmark.tune.race", searches)
+    monkeypatch.setattr("legnet_cli.engine.benchmark.processes.race", searches)
     monkeypatch.setattr("legnet_cli.engine.benchmark.run.installed_engines", list)
     return seen
 
@@ -61,6 +64,19 @@ def test_the_winner_is_kept(checkpoint, races, winner, engine, kernels):
     assert tuning.share(head) * head.race.ms[head.race.winner] == pytest.approx(4 * tuning.floor_ms(head))
     linear = next(layer for layer in tuning.layers if len(layer.weight) == 2)
     assert tuning.floor_ms(linear) == pytest.approx(linear.flops / tuning.gflops / 1e6)
+
+
+@pytest.mark.parametrize(("winner", "workers"), [(ONE, 1), (SEVERAL, 2)])
+def test_processes_are_raced_and_the_faster_number_is_kept(checkpoint, races, winner, workers):
+    races["winner"] = winner
+    detector, tile = build_detector(checkpoint, torch.device("cpu")), np.zeros((SIDE, SIDE, 3), np.uint8)
+    with use_threads(1):
+        assert race_processes(checkpoint, detector, tile) is None
+    with use_threads(2):
+        assert race_processes(checkpoint, detector, tile).winner == winner
+        assert read_measured(detector.key, SIDE, 2) == {"workers": workers}
+    assert races["ways"] == [[SEVERAL, ONE]]
+    assert set(read_measured(detector.key, SIDE, 1)) == {"kernels"}
 
 
 def test_a_benchmark_tunes_and_shows_it(tmp_path):

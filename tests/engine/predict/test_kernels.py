@@ -9,6 +9,7 @@ from make_scene import draw_scene
 
 from legnet_cli.detectors import tuning
 from legnet_cli.detectors.fast.kernels import choice_to_text
+from legnet_cli.detectors.measured import note_measured
 from legnet_cli.detectors.race import Race
 from legnet_cli.engine.predict import PredictConfig, predict
 from legnet_cli.engine.predict.job import Job
@@ -94,12 +95,18 @@ def test_shares_of_a_job_agree(tmp_path):
         (0, 1000, 4, 64, "cuda", 1),
     ],
 )
-def test_workers_are_chosen_by_the_work(monkeypatch, asked, blocks, cores, memory, device, count):
+def test_workers_are_chosen_by_the_work_and_by_measurement(
+    monkeypatch, tmp_path, asked, blocks, cores, memory, device, count
+):
+    monkeypatch.setenv("LEGNET_CACHE", str(tmp_path))
     monkeypatch.setattr("legnet_cli.engine.predict.workers.processors", lambda: cores)
     monkeypatch.setattr("legnet_cli.engine.predict.workers.memory_gb", lambda: memory)
     plans = [SimpleNamespace(blocks=blocks // 2), SimpleNamespace(blocks=blocks - blocks // 2)]
     config = PredictConfig("a.tif", "o.gpkg", workers=asked)
-    assert choose_workers(config, plans, torch.device(device)) == count
+    detector = SimpleNamespace(device=torch.device(device), key="any", card=SimpleNamespace(tile=512, overlap=100))
+    assert choose_workers(config, plans, detector) == count
+    note_measured("any", 512, torch.get_num_threads(), {"workers": 1})
+    assert choose_workers(config, plans, detector) == (asked or 1)
 
 
 def test_workers_have_a_fair_share_of_threads(monkeypatch):
