@@ -55,20 +55,26 @@ def open_harbour(path: Path) -> Harbour:
         inverse, middle = ~raster.transform, raster.xy(raster.height // 2, raster.width // 2)
         latitude = Transformer.from_crs(raster.crs, 4326, always_xy=True).transform(*middle)[1]
         gsd = raster.transform.a * math.cos(math.radians(latitude))  # the scale of EPSG:3857 grows with the latitude
-    ships = [ring for ring, _ in _rings(path.with_suffix(".geojson"), inverse)]
-    listed = _rings(ADDED / f"{path.stem}.geojson", inverse, source="by eye")
-    ships += [ring for ring, unsure in listed if not unsure and _length(ring) > 9]  # others label no smaller ones
-    unsure = [ring for ring, unsure in listed if unsure or _length(ring) <= 9]
+    known, added, unsure = read_labels(path, inverse)
     grey = pixels.mean(2)
     low, high = np.percentile(grey, (2, 98))
     bright = ((grey - low) / (high - low)).clip(0, 1.5).astype(np.float32)
-    labelled = np.array(ships).reshape(-1, 4, 2)
+    labelled = np.array(known + added).reshape(-1, 4, 2)
     ignored = np.array(unsure + _spots(bright, labelled)).reshape(-1, 4, 2)
     water = _open_water(bright)
     alone = [ring for ring in labelled if _is_alone(ring, labelled, water)]
     alarms = [ring.mean(0) for ring, _ in _rings(ADDED / "background.geojson", inverse, harbour=path.stem)]
     places = np.array(alarms).reshape(-1, 2)
     return Harbour(pixels, gsd, labelled, ignored, _part_values(pixels), water, alone, places)
+
+
+def read_labels(path: Path, inverse: rasterio.Affine) -> tuple[list[Polygons], list[Polygons], list[Polygons]]:
+    """Corners in pixels of the ships of sen2ships, of those added by eye, and of what may be one."""
+    listed = _rings(ADDED / f"{path.stem}.geojson", inverse, source="by eye")
+    sure = [not unsure and _length(ring) > 9 for ring, unsure in listed]  # others label no smaller ones
+    known = [ring for ring, _ in _rings(path.with_suffix(".geojson"), inverse)]
+    added, rest = ([ring for (ring, _), one in zip(listed, sure, strict=True) if one is kind] for kind in (True, False))
+    return known, added, rest
 
 
 def crop(
