@@ -6,9 +6,9 @@ A weak detector is trained on a few of HIT-UAV's frames (Suo et al., Scientific 
 weights that know none of them, and searches others. Of these boxes some are chosen, corrected as the labels of the
 frames say, by script but through the same GeoPackage, and learned from. What is chosen differs: by `legnet review`, at
 random among the reported boxes, or by the score alone, the nearest to the threshold first. Either way what the model
-shows in the square around a chosen box is corrected along with it, and counts. Tiles and steps of training follow from
-where the objects lie, and differ with the choice: both are in the results. Each result is a line of results.jsonl; what
-stands there is not done again.
+shows in the square around a chosen box is corrected along with it, and counts. As many corrections are learned from for
+as many steps, however many tiles they lie in. Each result is a line of results.jsonl; what stands there is not done
+again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from legnet_cli.engine.split import SplitConfig, split
 from legnet_cli.engine.train import TrainConfig, train
 
 CLASSES = ("Person", "Car", "Bicycle")
-COUNTS = (100, 400, 200, 50)  # in this order, so that a run that is cut short tells most
+STEPS = {100: 80, 400: 180, 200: 120, 50: 60}  # of learning from so many rows; first what tells most
 BASE, POOL, TEST = 50, 300, 60  # frames
 SHARE = 2 / 3  # of the pool that a seed chooses from
 RECIPE = "oriented-rcnn/legnet-nano"
@@ -172,6 +172,19 @@ def measure(work: Path, weights: Path) -> dict[str, float]:
     return {"map50": found["summary"]["area"]["mAP50"], **found["ap"]["area"]["0.50"]}
 
 
+def repeat(data: Path, number: int) -> int:
+    """Copy tiles, each as often as the others or once more, until there are ``number``; how many there were."""
+    tiles = sorted((data / "images").iterdir())
+    if not 0 < len(tiles) <= number:
+        raise ValueError(f"{len(tiles)} tiles cannot be shown in {number} places")
+    for place in range(len(tiles), number):
+        tile = tiles[place % len(tiles)]
+        shutil.copy(tile, tile.with_stem(f"{tile.stem}_{place}"))
+        labels = data / "annfiles" / f"{tile.stem}.txt"
+        shutil.copy(labels, labels.with_stem(f"{tile.stem}_{place}"))
+    return len(tiles)
+
+
 def learn(work: Path, name: str, way: Callable[..., Choice], most: int, seed: int) -> dict[str, Any]:
     """Choose, correct, learn and measure; what became of the rows, and the test AP."""
     folder = work / f"{name}-{most}-{seed}"
@@ -181,11 +194,11 @@ def learn(work: Path, name: str, way: Callable[..., Choice], most: int, seed: in
     status = correct(path, read_truth(work / "pool/labelTxt"))
     source = work / "pool/images"
     split(SplitConfig(source, folder / "tiles", labels=str(path), tile=TILE, overlap=OVERLAP, overwrite=True))
-    tiles = len(list((folder / "tiles").rglob("*.png")))
+    tiles = repeat(folder / "tiles", STEPS[most] * BATCH // 2)
     config = TrainConfig(
         data=folder / "tiles", also=work / "base-tiles", out=folder / "run", recipe=RECIPE, hold_out=0.0,
-        weights=str(work / "base-run/last.safetensors"), epochs=max(1, round(40 * BATCH / (2 * tiles))), batch=BATCH,
-        lr=LR, overrides=FEW, workers=0, precision="bf16", seed=seed, overwrite=True,
+        weights=str(work / "base-run/last.safetensors"), epochs=1, batch=BATCH, lr=LR, overrides=FEW, workers=0,
+        precision="bf16", seed=seed, overwrite=True,
     )  # fmt: skip
     steps = train(config).step
     result = {"status": status, "tiles": tiles, "steps": steps, **measure(work, folder / "run/last.safetensors")}
@@ -218,13 +231,13 @@ def main(
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     made = {(one["method"], one["most"], one["seed"]) for one in done}
     jobs = [("base", 0, 0)]
-    jobs += [(name, most, seed) for most in COUNTS for seed in range(seeds) for name in methods(seed)]
+    jobs += [(name, most, seed) for most in STEPS for seed in range(seeds) for name in methods(seed)]
     for name, most, seed in [job for job in jobs if job not in made][: runs or None]:
         found = learn(work, name, methods(seed)[name], most, seed) if most else measure(work, base)
         done.append({"method": name, "most": most, "seed": seed, **found})
         with results.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")
-    for most in (0, *sorted(COUNTS)):
+    for most in (0, *sorted(STEPS)):
         for name in ("base", "review", "random", "score"):
             values = [one["map50"] for one in done if (one["method"], one["most"]) == (name, most)]
             if values:
