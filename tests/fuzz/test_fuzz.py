@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mutations import edits, mutated
-from readers import Reader, make_readers
+from reader import Reader
+from readers import make_readers
 
 from legnet_cli.data.sniff import FORMATS, MANY, VECTOR_SUFFIXES
 from legnet_cli.errors import LegnetError

@@ -1,22 +1,17 @@
-"""Outputs of predict: names, provenance, replay, the searched ground, styles and STAC items."""
+"""Outputs of predict: their names, styles and places, and what they never replace."""
 
 import json
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import obstore
 import pyogrio
-import pyproj
 import pytest
 import shapely
 from blobs import CLASSES, draw
-from rasterio.transform import Affine
+from searches import BOXES, FORMATS, SHAPE, VALUES, content, rows, run
 
-from legnet_cli import __version__
 from legnet_cli.engine.predict import PredictConfig, class_colour, predict
 from legnet_cli.engine.predict.job import job_folder
 from legnet_cli.engine.predict.outputs import file_stems
@@ -24,39 +19,7 @@ from legnet_cli.engine.predict.provenance import read_record
 from legnet_cli.errors import ConfigError, DataError, GeoError
 from legnet_cli.geo import stores
 
-BOXES = [(60, 50, 40, 12, 0.4), (128, 100, 44, 16, -0.7), (220, 180, 30, 14, 1.2), (250, 40, 24, 10, 0.0)]
-VALUES = [160, 250, 250, 160]
-SHAPE = (230, 300)
-FORMATS = [".geojson", ".gpkg", ".fgb", ".shp", ".parquet", ".csv", ""]
-
-
-@pytest.fixture(autouse=True)
-def _a_day(monkeypatch):
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(20_000 * 86_400 + 12_345))
-
-
-@pytest.fixture
-def scene(write_scene):
-    return write_scene("a.tif", draw(SHAPE, BOXES, VALUES))
-
-
-def run(tmp_path, scenes=(), out="out.gpkg", **values):
-    scenes = (scenes,) if isinstance(scenes, str) else tuple(scenes)
-    weights = {} if "replay" in values else {"weights": "any"}
-    return predict(PredictConfig(scenes=scenes, out=out and tmp_path / out, **weights, **values))
-
-
-def rows(path, table):
-    with closing(sqlite3.connect(path)) as file:
-        file.row_factory = sqlite3.Row
-        return [dict(row) for row in file.execute(f"SELECT * FROM {table}")]
-
-
-def content(folder):
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-# ---- one output a scene
+pytestmark = pytest.mark.usefixtures("a_day")
 
 
 @pytest.mark.parametrize(
@@ -166,157 +129,6 @@ def test_a_stopped_search_ends_in_the_same_bytes(tmp_path, blobs, write_scene, s
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
-# ---- provenance
-
-
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_every_output_says_how_it_was_made(tmp_path, blobs, scene, suffix):
-    run(tmp_path, scene, f"out{suffix}", score=0.3, classes=("dim", "bright"), stretch="none")
-    record = read_record(tmp_path / f"out{suffix}")
-    status = Path(scene).stat()
-    assert record["legnet"] == __version__
-    assert record["date"] == "2024-10-04"
-    assert record["weights"] == {"name": "blobs", "sha256": None}
-    assert record["recipe"] == "oriented-rcnn/legnet-nano"
-    expected = {"score": 0.3, "classes": ["dim", "bright"], "stretch": "none", "tile": 128, "overlap": 48}
-    assert record["settings"].items() >= expected.items()
-    assert record["computed"] == {"device": "cpu", "engine": "torch", "precision": "fp32"}
-    assert record["scenes"] == [
-        {"name": "a.tif", "path": scene, "size": status.st_size, "mtime_ns": str(status.st_mtime_ns)}
-    ]
-    beside = sorted(file.name for file in tmp_path.iterdir() if file.suffix == ".json")
-    assert beside == ([] if suffix in (".gpkg", ".fgb", ".parquet") else [f"out{suffix}.json"])
-
-
-def test_the_run_is_told_by_all_but_the_date(tmp_path, blobs, scene, monkeypatch):
-    runs = []
-    for number, (score, day) in enumerate([(0.3, 1), (0.3, 2), (0.4, 2)]):
-        monkeypatch.setenv("SOURCE_DATE_EPOCH", str(day * 86_400))
-        run(tmp_path, scene, f"{number}.csv", score=score)
-        runs.append(read_record(tmp_path / f"{number}.csv"))
-    assert [one["date"] for one in runs] == ["1970-01-02", "1970-01-03", "1970-01-03"]
-    assert runs[0]["run"] == runs[1]["run"] != runs[2]["run"]
-
-
-def test_metadata_tables_of_a_geopackage(tmp_path, blobs, scene):
-    run(tmp_path, scene)
-    (record,) = rows(tmp_path / "out.gpkg", "gpkg_metadata")
-    assert (record["md_scope"], record["mime_type"]) == ("dataset", "application/json")
-    assert json.loads(record["metadata"]) == read_record(tmp_path / "out.gpkg")
-    references = rows(tmp_path / "out.gpkg", "gpkg_metadata_reference")
-    assert [(r["reference_scope"], r["table_name"], r["md_file_id"]) for r in references] == [
-        ("table", "out", 1),
-        ("table", "searched", 1),
-    ]
-    known = {row["table_name"]: row["extension_name"] for row in rows(tmp_path / "out.gpkg", "gpkg_extensions")}
-    assert known["gpkg_metadata"] == known["gpkg_metadata_reference"] == "gpkg_metadata"
-    assert "run" in pyogrio.read_info(tmp_path / "out.gpkg", layer="out")["layer_metadata"]["GPKG_METADATA_ITEM_1"]
-
-
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_replay_gives_the_same_bytes(tmp_path, blobs, write_scene, suffix):
-    names = ("n/ortho", "s/ortho") if suffix else ("n/a", "s/b")  # DOTA's text has no folders
-    scenes = [write_scene(f"in/{name}.tif", draw(SHAPE, BOXES, VALUES)) for name in names]
-    area = tmp_path / "area.geojson"
-    box = shapely.transform(
-        shapely.box(500_000, 4_999_900, 500_100, 5_000_000),
-        lambda xy: np.stack(pyproj.Transformer.from_crs(32631, 4326, always_xy=True).transform(*xy.T), 1),
-    )
-    area.write_text(shapely.to_geojson(box))
-    crs = {"crs": "EPSG:3857"} if suffix in (".gpkg", ".fgb", ".shp", ".parquet") else {}
-    run(tmp_path, scenes, f"one/out{suffix}", aoi=area, score=0.4, max_detections=3, bands=(1,), **crs)
-    run(tmp_path, (), f"two/out{suffix}", replay=tmp_path / "one" / f"out{suffix}")
-    assert content(tmp_path / "one") == content(tmp_path / "two")
-    sizes = {name: len(raw) for name, raw in content(tmp_path / "one").items()}
-    run(tmp_path, (), None, replay=tmp_path / "one" / f"out{suffix}", overwrite=True)
-    assert {name: len(raw) for name, raw in content(tmp_path / "one").items()} == sizes
-    assert content(tmp_path / "one") == content(tmp_path / "two")
-    with pytest.raises(ConfigError, match="exists already"):
-        run(tmp_path, (), None, replay=tmp_path / "one" / f"out{suffix}")
-
-
-def test_replay_refuses_what_has_changed(tmp_path, blobs, scene, monkeypatch, caplog):
-    run(tmp_path, scene)
-    replay = tmp_path / "out.gpkg"
-    with pytest.raises(ConfigError, match="--replay has settings of its own: leave out scenes, --score"):
-        run(tmp_path, scene, "b.gpkg", replay=replay, score=0.1)
-    with pytest.raises(DataError, match=r"none\.gpkg: does not say how it was made"):
-        run(tmp_path, (), "b.gpkg", replay=tmp_path / "none.gpkg")
-    shutil.copy(scene, tmp_path / "other.tif")
-    with pytest.raises(DataError, match=r"other\.tif: does not say how it was made"):
-        run(tmp_path, (), "b.gpkg", replay=tmp_path / "other.tif")
-    blobs.precision = "bf16"
-    run(tmp_path, (), "c.gpkg", replay=replay)
-    assert "computed on cpu, torch, fp32, now on cpu, torch, bf16: digits may differ" in caplog.text
-    how = {"device": "cpu", "engine": "torch", "precision": "fp32"}
-    with monkeypatch.context() as patch:
-        patch.setattr("legnet_cli.engine.predict.run._weights", lambda *_, **__: ("f" * 64, how))
-        with pytest.raises(DataError, match="was made with other weights"):
-            run(tmp_path, (), "d.gpkg", replay=replay)
-    with open(scene, "ab") as file:
-        file.write(b"x")
-    with pytest.raises(DataError, match=r"a\.tif: has changed since"):
-        run(tmp_path, (), "e.gpkg", replay=replay)
-    assert not list(tmp_path.glob("[bde].gpkg"))
-
-
-# ---- the ground that was searched
-
-
-def searched(path):
-    meta, _, wkb, values = pyogrio.raw.read(path, layer="searched")
-    return meta, shapely.from_wkb(wkb), dict(zip(meta["fields"], values, strict=True))
-
-
-def on_ground(x0, y0, x1, y1):
-    return shapely.box(500_000 + x0 / 2, 5_000_000 - y1 / 2, 500_000 + x1 / 2, 5_000_000 - y0 / 2)
-
-
-def test_ground_searched_is_that_with_data(tmp_path, blobs, write_scene):
-    image = draw((128, 384), BOXES[:1], VALUES[:1])
-    image[0, :128], image[:, 256:] = 40, 255  # data, nodata
-    image[:, 128:256] = 30  # of one colour: skipped
-    run(tmp_path, write_scene("a.tif", image, nodata=255), overlap=0)
-    meta, (area,), fields = searched(tmp_path / "out.gpkg")
-    assert meta["crs"] == "EPSG:32631"
-    assert area.symmetric_difference(on_ground(0, 0, 128, 128)).area < 1e-6
-    assert (fields["scene"].tolist(), fields["objects"].tolist()) == (["a.tif"], [1])
-
-
-def test_ground_searched_is_inside_the_area_of_interest(tmp_path, blobs, scene):
-    area = on_ground(10, 20, 200, 100).difference(on_ground(50, 50, 60, 60))
-    aoi = tmp_path / "aoi.gpkg"
-    pyogrio.raw.write(aoi, shapely.to_wkb([area]), [], [], driver="GPKG", geometry_type="Polygon", crs="EPSG:32631")
-    run(tmp_path, scene, aoi=aoi, crs="EPSG:32632")
-    meta, (found,), _ = searched(tmp_path / "out.gpkg")
-    assert meta["crs"] == "EPSG:32632"
-    back = pyproj.Transformer.from_crs(32632, 32631, always_xy=True)
-    found = shapely.transform(found, lambda xy: np.stack(back.transform(*xy.T), 1))
-    assert found.symmetric_difference(area).area < 1e-3 * area.area
-
-
-def test_ground_searched_over_the_antimeridian(tmp_path, blobs, write_scene):
-    image = draw((100, 200), [(60, 50, 40, 12, 0)], [160])
-    run(tmp_path, write_scene("a.tif", image, crs="EPSG:4326", transform=Affine(0.01, 0, 179, 0, -0.01, 10)), stac=True)
-    _, (area,), _ = searched(tmp_path / "out.gpkg")
-    assert sorted(part.bounds for part in area.geoms) == [(-180, 9, -179, 10), (179, 9, 180, 10)]
-
-
-def test_ground_searched_of_a_plain_picture(tmp_path, blobs, write_scene):
-    run(tmp_path, write_scene("a.png", draw(SHAPE, BOXES, VALUES), crs=None, transform=None))
-    _, (area,), _ = searched(tmp_path / "out.gpkg")
-    assert area.bounds == (0, -SHAPE[0], SHAPE[1], 0)
-
-
-def test_a_layer_may_be_called_searched(tmp_path, blobs, scene):
-    run(tmp_path, scene, "searched.gpkg")
-    layers = [str(name) for name in pyogrio.list_layers(tmp_path / "searched.gpkg")[:, 0]]
-    assert layers == ["searched", "searched_ground", "layer_styles"]
-
-
-# ---- styles
-
-
 def colours(qml):
     root = ElementTree.fromstring(qml)
     assert root.find("renderer-v2").attrib["attr"] == "class"
@@ -345,40 +157,6 @@ def test_other_layers_have_one_beside_them_if_asked(tmp_path, blobs, scene, suff
     assert colours((tmp_path / "out.qml").read_text()) == EXPECTED
     with pytest.raises(ConfigError, match="is not a layer"):
         run(tmp_path, scene, "out.csv", style=True)
-
-
-# ---- STAC
-
-
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_stac_item(tmp_path, blobs, scene, suffix):
-    run(tmp_path, scene, f"out{suffix}", stac=True)
-    item = json.loads((tmp_path / "out.stac.json").read_text())
-    record = read_record(tmp_path / f"out{suffix}")
-    assert (item["type"], item["stac_version"], item["id"]) == ("Feature", "1.1.0", "out")
-    assert item["links"] == [{"rel": "derived_from", "href": scene, "title": "a.tif"}]
-    assert item["assets"]["objects"]["href"] == f"./out{suffix}"
-    assert item["properties"]["datetime"] == "2024-10-04T00:00:00Z"
-    assert item["properties"]["processing:software"] == {"legnet": __version__}
-    assert item["properties"]["legnet:run"] == record["run"]
-    footprint = shapely.geometry.shape(item["geometry"])
-    assert item["bbox"] == pytest.approx(footprint.bounds)
-    back = pyproj.Transformer.from_crs(4326, 32631, always_xy=True)
-    ground = shapely.transform(footprint, lambda xy: np.stack(back.transform(*xy.T), 1))
-    assert ground.symmetric_difference(on_ground(0, 0, 300, 230)).area < 2
-    assert all(
-        extension.startswith("https://stac-extensions.github.io/processing/") for extension in item["stac_extensions"]
-    )
-
-
-def test_stac_item_without_a_place(tmp_path, blobs, write_scene):
-    run(tmp_path, write_scene("a.png", draw(SHAPE, [], []), crs=None, transform=None), "out.csv", stac=True)
-    item = json.loads((tmp_path / "out.stac.json").read_text())
-    assert item["geometry"] is None
-    assert "bbox" not in item
-
-
-# ---- what stays
 
 
 def test_nothing_that_is_read_is_replaced(tmp_path, blobs, scene):
@@ -422,9 +200,6 @@ def test_what_stands_or_appears_is_not_replaced(tmp_path, blobs, scene, name, mo
     assert (tmp_path / name).exists()
 
 
-# ---- scenes of several reference systems
-
-
 def test_several_reference_systems_are_told_once(tmp_path, blobs, write_scene, caplog):
     image = draw(SHAPE, BOXES, VALUES)
     scenes = [write_scene(f"{zone}.tif", image, crs=f"EPSG:{zone}") for zone in (32631, 32632, 32633)]
@@ -440,9 +215,6 @@ def test_several_reference_systems_are_told_once(tmp_path, blobs, write_scene, c
         run(tmp_path, scenes, out)
     assert run(tmp_path, scenes, "b.gpkg", crs="EPSG:3857").crs == "WGS 84 / Pseudo-Mercator (EPSG:3857)"
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
-
-
-# ---- object stores
 
 
 @pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".fgb", ".parquet", ".csv"])

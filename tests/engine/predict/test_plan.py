@@ -8,7 +8,7 @@ import shapely
 from blobs import BlobDetector
 
 from legnet_cli.engine.predict import PredictConfig
-from legnet_cli.engine.predict.plan import plan_scene, shares
+from legnet_cli.engine.predict.plan import plan_scene, scene_names, shares
 from legnet_cli.errors import ConfigError
 from legnet_cli.geo.aoi import Aoi, read_aoi, tiles_touching
 from legnet_cli.geo.crs import WGS84
@@ -100,3 +100,18 @@ def test_a_model_that_does_not_say_its_scale(write_scene):
     path = write_scene("a.tif", np.zeros((300, 400), np.uint8))
     with pytest.raises(ConfigError, match="does not say its ground sampling distance: give metres per pixel"):
         plan(path, gsd="model")
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/x.tif", "b/y.tif"], ["x.tif", "y.tif"]),
+        (["n/ortho.tif", "s/ortho.tif", "s/b.tif"], ["n/ortho.tif", "s/ortho.tif", "b.tif"]),
+        (["1/n/o.tif", "2/n/o.tif", "2/s/o.tif"], ["1/n/o.tif", "2/n/o.tif", "s/o.tif"]),
+        (["/vsis3/b/o.tif", "o.tif"], ["b/o.tif", "o.tif"]),
+        (["/vsicurl/https://x/a.tif?key=b/c", "/vsis3/b/d.tif"], ["a.tif", "d.tif"]),
+        (["/vsicurl/https://x/a?band=1", "/vsicurl/https://x/a?band=2"], ["a?band=1", "a?band=2"]),
+    ],
+)
+def test_names_are_the_shortest_that_tell_scenes_apart(paths, names):
+    assert scene_names(paths) == names

@@ -9,20 +9,10 @@ import pytest
 import shapely
 from blobs import CLASSES, draw
 from rasterio.transform import Affine, GroundControlPoint
+from searches import BOXES, SHAPE, VALUES, run
 
 from legnet_cli.boxes import boxes_to_polygons
-from legnet_cli.engine.predict import PredictConfig, predict
 from legnet_cli.errors import ConfigError, DataError, GeoError
-
-# centre x, y, length, width, angle; the second spans a seam of the 128-pixel tiles
-BOXES = [(60, 50, 40, 12, 0.4), (128, 100, 44, 16, -0.7), (220, 180, 30, 14, 1.2), (250, 40, 24, 10, 0.0)]
-VALUES = [160, 250, 250, 160]
-SHAPE = (230, 300)
-
-
-def run(tmp_path, scenes, out="out.gpkg", **values):
-    scenes = (scenes,) if isinstance(scenes, str) else tuple(scenes)
-    return predict(PredictConfig(scenes=scenes, out=tmp_path / out, weights="any", **values))
 
 
 def match(found, expected, tolerance=1.0):

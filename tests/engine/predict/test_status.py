@@ -7,18 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from blobs import BlobDetector, draw
+from blobs import BlobDetector
+from searches import Stop
 
 from legnet_cli.engine.predict import PredictConfig, predict, read_status
 from legnet_cli.engine.predict import plan as planning
 from legnet_cli.errors import DataError
 
-BOXES = [(60, 50, 40, 12, 0.4), (128, 100, 44, 16, -0.7), (220, 180, 30, 14, 1.2), (250, 40, 24, 10, 0.0)]
 TILES, SCENES = 12, 3  # of 3 blocks of 5 tiles at most
-
-
-class Stop(BaseException):
-    """What no except clause expects, as a kill."""
 
 
 @pytest.fixture(autouse=True)
@@ -27,13 +23,8 @@ def _prepared(monkeypatch):
     monkeypatch.setattr("legnet_cli.engine.predict.run.load_ensemble", lambda *_, **__: BlobDetector())
 
 
-@pytest.fixture
-def scenes(write_scene):
-    return tuple(write_scene(f"s/{name}.tif", draw((230, 300), BOXES, [160, 250] * 2)) for name in "abc")
-
-
 def search(tmp_path, scenes, watch=lambda progress: None, **values):
-    return predict(PredictConfig(scenes, tmp_path / "out.gpkg", "any", **values), watch)
+    return predict(PredictConfig(tuple(scenes), tmp_path / "out.gpkg", "any", **values), watch)
 
 
 def stop_after(tiles):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from blobs import BlobDetector, draw
+from searches import BOXES, VALUES
 
 from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.detectors.ensemble import join, turned_back
@@ -19,8 +20,6 @@ from legnet_cli.errors import ConfigError
 
 # 224 pixels are two tiles of 128 with the detector's overlap of 32 shared alike from either side
 SIDES = (224, 320)
-BOXES = [(60, 50, 40, 12, 0.4), (128, 100, 44, 16, -0.7), (220, 180, 30, 14, 1.2), (250, 40, 24, 10, 0.0)]
-VALUES = [160, 250, 250, 160]
 
 
 @pytest.fixture
