@@ -35,7 +35,7 @@ import typer
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Detections
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
 from legnet_cli.engine.predict import PredictConfig, predict, read_status
 from legnet_cli.engine.predict import run as search
 from legnet_cli.engine.predict import workers as searchers

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from legnet_cli.boxes import Detections, boxes_to_polygons, polygons_to_boxes
 from legnet_cli.detectors.mmrotate.build import build_mmrotate
-from legnet_cli.detectors.weights.checkpoint import ModelCard, save_checkpoint
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import save_checkpoint
 from legnet_cli.detectors.weights.model_config import model_config
 from legnet_cli.detectors.weights.recipes import MEAN, STD, get_recipe
 

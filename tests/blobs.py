@@ -10,7 +10,7 @@ import torch
 from rasterio.transform import Affine
 
 from legnet_cli.boxes import Detections, boxes_to_polygons, to_le90
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
 
 CLASSES = ("dim", "bright")
 HALF_METRE = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)

@@ -17,7 +17,7 @@ from legnet_cli.boxes import Detections, boxes_to_polygons, polygons_to_boxes, t
 from legnet_cli.detectors.loader import Detector, load_detector
 from legnet_cli.detectors.networks import AUTO, USUAL
 from legnet_cli.detectors.views import Views
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
 from legnet_cli.detectors.weights.sizes import SizeLimits
 from legnet_cli.ops.fusion import fuse_views
 

@@ -33,7 +33,8 @@ from legnet_cli.detectors.metadata import is_exported
 from legnet_cli.detectors.networks import AUTO, Network, build_network
 from legnet_cli.detectors.precision import refuse_slower
 from legnet_cli.detectors.runtimes import onnx_providers, open_exported
-from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard, read_checkpoint
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import Checkpoint, read_checkpoint
 from legnet_cli.detectors.weights.fetch import WEIGHTS, DownloadProgress, fetch, sha256
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.errors import CheckpointError, ConfigError, DependencyError

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from legnet_cli.detectors.weights.checkpoint import ModelCard, checked_card
+from legnet_cli.detectors.weights.card import ModelCard, checked_card
 from legnet_cli.detectors.weights.recipes import MEAN, STD
 from legnet_cli.errors import CheckpointError
 from legnet_cli.untrusted import parse_json

@@ -15,7 +15,8 @@ from legnet_cli.detectors.fast.kernels import text_to_choice, usual_choice
 from legnet_cli.detectors.fast.oriented_rcnn import OrientedLayers, OrientedRCNN
 from legnet_cli.detectors.measured import network_key, read_measured
 from legnet_cli.detectors.stages import StageObserver
-from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import Checkpoint
 from legnet_cli.detectors.weights.model_config import model_config
 from legnet_cli.detectors.weights.random_weights import random_state
 from legnet_cli.detectors.weights.recipes import BACKBONES, DETECTORS, Recipe, get_recipe

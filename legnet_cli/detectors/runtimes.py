@@ -16,7 +16,7 @@ from torch import Tensor
 
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors.metadata import LEAST_SIDE, METADATA_FILE, OUTPUTS, RT_INFO, ExportFacts, from_metadata
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
 from legnet_cli.detectors.weights.recipes import MEAN
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, DependencyError
 from legnet_cli.installation import install_line

@@ -16,7 +16,8 @@ from legnet_cli.detectors.ensemble import join, load_ensemble, turned_back
 from legnet_cli.detectors.loader import Detector
 from legnet_cli.detectors.networks import random_checkpoint
 from legnet_cli.detectors.views import Views
-from legnet_cli.detectors.weights.checkpoint import ModelCard, read_checkpoint, save_checkpoint
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import read_checkpoint, save_checkpoint
 from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.geo.raster import Scene

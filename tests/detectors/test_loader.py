@@ -13,7 +13,8 @@ from legnet_cli.detectors import loader
 from legnet_cli.detectors.fast.oriented_rcnn import OrientedLayers
 from legnet_cli.detectors.loader import Detector, load_detector
 from legnet_cli.detectors.mmrotate.build import build_mmrotate
-from legnet_cli.detectors.weights.checkpoint import ModelCard, save_checkpoint
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import save_checkpoint
 from legnet_cli.detectors.weights.fetch import WEIGHTS, WeightFile
 from legnet_cli.detectors.weights.model_config import model_config
 from legnet_cli.detectors.weights.recipes import get_recipe

@@ -7,20 +7,21 @@ score that were true objects (IoU over 0.5) in the data it was learned from.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array
+from legnet_cli.detectors.weights.entry import CardEntry
 
 DEFAULT_SCORE = 0.25  # least score that is reported where nobody has measured a better one
 _WITHIN = 1.645  # standard deviations to each side that hold 90 % of a normal distribution
 
 
 @dataclass(frozen=True)
-class ClassCalibration:
+class ClassCalibration(CardEntry):
     """Of one class.
 
     Attributes:
@@ -46,10 +47,6 @@ class ClassCalibration:
     def probability(self, scores: NDArray[np.floating]) -> Array:
         """Probabilities (n,) of being a true object."""
         return np.interp(scores.astype(np.float64), self.scores, self.probabilities)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As a model card holds it."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> ClassCalibration:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array
+from legnet_cli.detectors.weights.entry import CardEntry
 
 FEWEST = 50  # objects of a class to learn from: another one is larger than all of n once in n + 1 times
 _SPAN = (0.005, 0.995)  # quantiles of the objects' sizes: single labels may be wrong
@@ -17,7 +18,7 @@ _MARGIN = 1.5  # beyond these: a box of the right place still counts as found (I
 
 
 @dataclass(frozen=True)
-class SizeLimits:
+class SizeLimits(CardEntry):
     """Of one class.
 
     Attributes:
@@ -47,10 +48,6 @@ class SizeLimits:
         return np.asarray(
             (length < self.length[0]) | (length > self.length[1]) | (width < self.width[0]) | (width > self.width[1])
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As a model card holds it."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> SizeLimits:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from legnet_cli import __version__
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
 from legnet_cli.engine.benchmark.baseline import Baseline
 from legnet_cli.engine.benchmark.compare import Comparison
 from legnet_cli.engine.benchmark.machine import Machine

@@ -25,7 +25,8 @@ from legnet_cli.detectors.ensemble import load_ensemble
 from legnet_cli.detectors.loader import Detector, load_checkpoint
 from legnet_cli.detectors.tuning import settle_kernels
 from legnet_cli.detectors.weights.calibration import ClassCalibration
-from legnet_cli.detectors.weights.checkpoint import ModelCard, rewrite_card
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import rewrite_card
 from legnet_cli.detectors.weights.fetch import fetch
 from legnet_cli.engine.eval.calibrate import Aim, calibrate, measure_reliability
 from legnet_cli.engine.eval.cases import worst_cases

@@ -23,7 +23,8 @@ from legnet_cli.detectors.export.file import check_export, check_network, export
 from legnet_cli.detectors.loader import build_detector, load_checkpoint, load_detector
 from legnet_cli.detectors.metadata import EXPORT_FORMATS, ExportFacts, ExportOptions, is_exported
 from legnet_cli.detectors.runtimes import filled
-from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import Checkpoint
 from legnet_cli.detectors.weights.fetch import fetch, sha256
 from legnet_cli.engine.eval import EvalConfig, evaluate
 from legnet_cli.engine.export.config import ExportConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from legnet_cli.detectors.metadata import ExportFacts
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
 from legnet_cli.detectors.weights.recipes import TITLES, get_recipe
 
 SUFFIX = ".stac.json"

@@ -8,7 +8,7 @@ from .provenance import as_text as as_text
 from .provenance import read_record as read_record
 from .provenance import sidecar as sidecar
 from .provenance import today as today
-from .run import PredictResult as PredictResult
+from .results import PredictResult as PredictResult
 from .run import predict as predict
 from .scan import PixelGrid as PixelGrid
 from .scan import TileDetector as TileDetector

@@ -8,16 +8,17 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
 import shapely
 
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
 from legnet_cli.engine.predict.config import PredictConfig
-from legnet_cli.errors import ConfigError
+from legnet_cli.errors import ConfigError, DataError
 from legnet_cli.geo.aoi import Aoi, aoi_in_pixels, tiles_touching
 from legnet_cli.geo.georef import Georef
 from legnet_cli.geo.inputs import is_remote
@@ -27,6 +28,7 @@ from legnet_cli.tiles import SomeTiles, Tile, TileGrid, choose_tiling
 logger = logging.getLogger(__name__)
 
 BLOCK = 32  # tiles in a unit of work: half a minute or so on a CPU is what an interruption can cost
+OPENERS = 16  # scenes of a network that are opened at once
 MOST_TILES = 20_000_000  # of one scene: weeks on any machine
 _FAR = 2  # times finer or coarser than the training images
 _CELLS = 16  # along each side of a scene, whose ground areas are summed
@@ -70,6 +72,15 @@ class ScenePlan:
     def block(self, number: int) -> Sequence[Tile]:
         """The tiles of a unit of work."""
         return self.tiles[self.first(number) : self.first(number + 1)]
+
+
+@dataclass(frozen=True)
+class SceneFailure:
+    """A scene that could not be searched, and why."""
+
+    path: str
+    name: str
+    reason: str
 
 
 def scene_names(paths: Sequence[str]) -> list[str]:
@@ -119,6 +130,36 @@ def plan_scene(path: str, name: str, stamp: str, config: PredictConfig, card: Mo
             *(len(plan.tiles), tile, overlap),
         )
     return plan
+
+
+def plan_scenes(
+    stamps: Mapping[str, str], names: Sequence[str], config: PredictConfig, card: ModelCard, aoi: Aoi | None
+) -> tuple[list[ScenePlan], list[SceneFailure]]:
+    """The scenes that can be opened, and those that cannot.
+
+    Raises:
+        DataError: none can, or one cannot and ``config.strict`` is set.
+    """
+
+    def open_scene(path: str, name: str, stamp: str) -> ScenePlan | DataError | ConfigError:
+        try:
+            return plan_scene(path, name, stamp, config, card, aoi)
+        except (DataError, ConfigError) as error:
+            return error
+
+    plans, failures = [], []
+    with ThreadPoolExecutor(OPENERS if any(map(is_remote, stamps)) else 1, "legnet-open") as pool:
+        for path, name, made in zip(stamps, names, pool.map(open_scene, stamps, names, stamps.values()), strict=True):
+            if isinstance(made, ScenePlan):
+                plans.append(made)
+                continue
+            if config.strict or len(stamps) == 1:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise made
+            failures.append(SceneFailure(path, name, str(made)))
+    if not plans:
+        raise DataError(f"{failures[0].reason} (and {len(failures) - 1} more scenes cannot be used)")
+    return plans, failures
 
 
 def far_from(card: ModelCard, scene: Scene) -> Iterator[str]:

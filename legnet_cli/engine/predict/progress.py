@@ -11,20 +11,11 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 
 from legnet_cli.engine.predict.job import Job
-from legnet_cli.engine.predict.plan import ScenePlan, shares
+from legnet_cli.engine.predict.plan import SceneFailure, ScenePlan, shares
 from legnet_cli.engine.predict.search import Done
 from legnet_cli.errors import DataError
 
 BEAT = 10.0  # seconds between notes in the job folder
-
-
-@dataclass(frozen=True)
-class SceneFailure:
-    """A scene that could not be searched, and why."""
-
-    path: str
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from legnet_cli import __version__
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
 from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.results import SceneResult
 from legnet_cli.errors import ConfigError, DataError, reading

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,9 @@ import shapely
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, Detections, boxes_to_polygons
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.calibration import CountEstimate, estimate_count
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.engine.predict.plan import SceneFailure
 from legnet_cli.engine.predict.sizes import SizeCheck
 from legnet_cli.geo.crs import CRS
 from legnet_cli.geo.features import Rows
@@ -56,6 +60,67 @@ class SceneResult:
     def polygons(self, rows: Rows = slice(None)) -> Array:
         """Corners (n, 4, 2) of some objects in pixels of the raster; no rectangles where the grid's pixels are not."""
         return boxes_to_polygons(self.grid_boxes[rows]) * self.scale
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """Objects of all scenes, and what the search took.
+
+    Attributes:
+        scenes: those that were searched.
+        failures: those that could not be; their job folder stays, to be gone on with.
+        card: of the weights.
+        out: the output; None for a share, which leaves parts alone.
+        previews: pictures.
+        seconds: of this run.
+        outputs: files or folders that ``out`` stands for.
+        crs: name of the reference system of all objects; None for pixels, and where each scene's own is its layer's.
+        odd_sizes: objects of a size that their class does not have; None if that was not looked for.
+    """
+
+    scenes: tuple[SceneResult, ...]
+    card: ModelCard
+    out: Path | None
+    previews: tuple[Path, ...]
+    seconds: float
+    failures: tuple[SceneFailure, ...] = ()
+    outputs: tuple[Path, ...] = ()
+    crs: str | None = None
+    odd_sizes: int | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return self.card.classes
+
+    @property
+    def model(self) -> str:
+        """Name of the weights."""
+        return self.card.name
+
+    @property
+    def estimates(self) -> dict[str, CountEstimate]:
+        """By class how many true objects there are, where the weights say what their scores mean."""
+        labels = np.concatenate([np.zeros(0, np.int64), *(scene.detections.labels for scene in self.scenes)])
+        scores = np.concatenate([np.zeros(0), *(scene.detections.scores for scene in self.scenes)])
+        return {
+            name: estimate_count(known, scores[labels == self.classes.index(name)])
+            for name, known in self.card.calibrations.items()
+            if name in self.counts
+        }
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Objects by class name, most frequent first."""
+        each = [np.bincount(scene.detections.labels, minlength=len(self.classes)) for scene in self.scenes]
+        labels = Counter(dict(enumerate(np.sum(each, axis=0).tolist() if each else [])))
+        return {self.classes[label]: count for label, count in labels.most_common() if count}
+
+    @property
+    def km2(self) -> float | None:
+        """Ground area searched, in square kilometres; None if no scene is georeferenced."""
+        areas = [scene.km2 for scene in self.scenes if scene.km2 is not None]
+        return sum(areas) if areas else None
 
 
 class FoundObjects:

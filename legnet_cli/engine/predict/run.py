@@ -10,12 +10,9 @@ import difflib
 import logging
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,16 +21,14 @@ from numpy.typing import NDArray
 from legnet_cli.detectors.ensemble import load_ensemble
 from legnet_cli.detectors.loader import Detector
 from legnet_cli.detectors.stages import StageObserver, unobserved
-from legnet_cli.detectors.weights.calibration import CountEstimate, estimate_count
-from legnet_cli.detectors.weights.checkpoint import ModelCard
 from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch, sha256
 from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Job, job_folder
 from legnet_cli.engine.predict.outputs import check_outputs, check_scenes, layer_name, paths_of, preview_paths
-from legnet_cli.engine.predict.plan import ScenePlan, far_from, plan_scene, scene_names, settings_digest, shares
-from legnet_cli.engine.predict.progress import Heartbeat, SceneFailure, SearchProgress, Tally
+from legnet_cli.engine.predict.plan import ScenePlan, far_from, plan_scenes, scene_names, settings_digest, shares
+from legnet_cli.engine.predict.progress import Heartbeat, SearchProgress, Tally
 from legnet_cli.engine.predict.provenance import read_replay
-from legnet_cli.engine.predict.results import SceneResult
+from legnet_cli.engine.predict.results import PredictResult, SceneResult
 from legnet_cli.engine.predict.sanity import impossible
 from legnet_cli.engine.predict.search import Crew, join_scene, search_by_crew, search_here
 from legnet_cli.engine.predict.sizes import SizeCheck
@@ -42,73 +37,10 @@ from legnet_cli.engine.predict.workers import Processes, agreed_kernels, choose_
 from legnet_cli.engine.predict.write import Writer
 from legnet_cli.engine.process import release_freed
 from legnet_cli.errors import CheckpointError, ConfigError, DataError, counted
-from legnet_cli.geo.aoi import Aoi, read_aoi
-from legnet_cli.geo.inputs import find_scenes, find_stamps, is_remote
+from legnet_cli.geo.aoi import read_aoi
+from legnet_cli.geo.inputs import find_scenes, find_stamps
 
 logger = logging.getLogger(__name__)
-
-OPENERS = 16  # scenes of a network that are opened at once
-
-
-@dataclass(frozen=True)
-class PredictResult:
-    """Objects of all scenes, and what the search took.
-
-    Attributes:
-        scenes: those that were searched.
-        failures: those that could not be; their job folder stays, to be gone on with.
-        card: of the weights.
-        out: the output; None for a share, which leaves parts alone.
-        previews: pictures.
-        seconds: of this run.
-        outputs: files or folders that ``out`` stands for.
-        crs: name of the reference system of all objects; None for pixels, and where each scene's own is its layer's.
-        odd_sizes: objects of a size that their class does not have; None if that was not looked for.
-    """
-
-    scenes: tuple[SceneResult, ...]
-    card: ModelCard
-    out: Path | None
-    previews: tuple[Path, ...]
-    seconds: float
-    failures: tuple[SceneFailure, ...] = ()
-    outputs: tuple[Path, ...] = ()
-    crs: str | None = None
-    odd_sizes: int | None = None
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the labels."""
-        return self.card.classes
-
-    @property
-    def model(self) -> str:
-        """Name of the weights."""
-        return self.card.name
-
-    @property
-    def estimates(self) -> dict[str, CountEstimate]:
-        """By class how many true objects there are, where the weights say what their scores mean."""
-        labels = np.concatenate([np.zeros(0, np.int64), *(scene.detections.labels for scene in self.scenes)])
-        scores = np.concatenate([np.zeros(0), *(scene.detections.scores for scene in self.scenes)])
-        return {
-            name: estimate_count(known, scores[labels == self.classes.index(name)])
-            for name, known in self.card.calibrations.items()
-            if name in self.counts
-        }
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Objects by class name, most frequent first."""
-        each = [np.bincount(scene.detections.labels, minlength=len(self.classes)) for scene in self.scenes]
-        labels = Counter(dict(enumerate(np.sum(each, axis=0).tolist() if each else [])))
-        return {self.classes[label]: count for label, count in labels.most_common() if count}
-
-    @property
-    def km2(self) -> float | None:
-        """Ground area searched, in square kilometres; None if no scene is georeferenced."""
-        areas = [scene.km2 for scene in self.scenes if scene.km2 is not None]
-        return sum(areas) if areas else None
 
 
 def predict(
@@ -156,7 +88,7 @@ def predict(
     stamps = find_stamps(found)
     if replay:
         replay.check(how, stamps)
-    plans, failures = _plan(stamps, names, config, detector, aoi)
+    plans, failures = plan_scenes(stamps, names, config, detector.card, aoi)
     config = replace(config, workers=choose_workers(config, plans, detector))
     check_scenes([(plan.name, plan.scene.georef) for plan in plans], detector.card.classes, config)
     job, tally = Job(folder, how), Tally(plans, config.shard, failures)
@@ -269,36 +201,6 @@ def _class_indices(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
         raise ConfigError(f"--classes: the model has no class {unknown[0]!r}; {hint}")
     return np.array(sorted({known.index(name) for name in names}), np.int64) if names else None
-
-
-def _plan(
-    stamps: Mapping[str, str], names: Sequence[str], config: PredictConfig, detector: Detector, aoi: Aoi | None
-) -> tuple[list[ScenePlan], list[SceneFailure]]:
-    """The scenes that can be opened, and those that cannot.
-
-    Raises:
-        DataError: none can, or one cannot and ``config.strict`` is set.
-    """
-
-    def open_scene(path: str, name: str, stamp: str) -> ScenePlan | DataError | ConfigError:
-        try:
-            return plan_scene(path, name, stamp, config, detector.card, aoi)
-        except (DataError, ConfigError) as error:
-            return error
-
-    plans, failures = [], []
-    with ThreadPoolExecutor(OPENERS if any(map(is_remote, stamps)) else 1, "legnet-open") as pool:
-        for path, name, made in zip(stamps, names, pool.map(open_scene, stamps, names, stamps.values()), strict=True):
-            if isinstance(made, ScenePlan):
-                plans.append(made)
-                continue
-            if config.strict or len(stamps) == 1:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise made
-            failures.append(SceneFailure(path, name, str(made)))
-    if not plans:
-        raise DataError(f"{failures[0].reason} (and {len(failures) - 1} more scenes cannot be used)")
-    return plans, failures
 
 
 def _search(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legnet_cli.data.labels import plain_name
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
 from legnet_cli.engine.predict.results import SceneResult
 from legnet_cli.errors import counted
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legnet_cli.boxes import Array, boxes_to_polygons
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
 from legnet_cli.errors import ConfigError
 from legnet_cli.geo.georef import Georef
 

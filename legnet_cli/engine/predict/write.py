@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from legnet_cli.data.tables import TASK1_FILES, ImageDetections, write_csv, write_task1
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
 from legnet_cli.engine.predict.config import PredictConfig
 from legnet_cli.engine.predict.job import Job
 from legnet_cli.engine.predict.outputs import data_set_crs, files_beside, is_layer, layer_crs

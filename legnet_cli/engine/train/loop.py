@@ -16,7 +16,8 @@ from torch import Tensor
 
 from legnet_cli.detectors.mmrotate.augment import Augment
 from legnet_cli.detectors.mmrotate.training import TrainableDetector
-from legnet_cli.detectors.weights.checkpoint import ModelCard, save_checkpoint
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import save_checkpoint
 from legnet_cli.detectors.weights.tensors import tidy_state
 from legnet_cli.engine.process import peak_mb
 from legnet_cli.engine.train.data import Batch, GlobalBatchSampler, Samples, TrainData, make_loader

@@ -22,7 +22,7 @@ from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.datasets import load_dataset
 from legnet_cli.detectors.mmrotate.door import import_mm
 from legnet_cli.detectors.mmrotate.training import TrainableDetector
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
 from legnet_cli.detectors.weights.model_config import model_config
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.engine.eval import SearchPlan, Source

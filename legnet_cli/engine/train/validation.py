@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from legnet_cli.detectors.loader import build_detector
-from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import Checkpoint
 from legnet_cli.engine.eval import (
     EvalSet,
     ImagePredictions,

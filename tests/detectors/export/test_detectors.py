@@ -13,7 +13,8 @@ from legnet_cli.detectors.loader import build_detector, load_detector
 from legnet_cli.detectors.metadata import OUTPUTS, ExportOptions
 from legnet_cli.detectors.mmrotate.build import build_mmrotate
 from legnet_cli.detectors.runtimes import filled
-from legnet_cli.detectors.weights.checkpoint import Checkpoint, ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import Checkpoint
 from legnet_cli.detectors.weights.model_config import model_config
 from legnet_cli.detectors.weights.recipes import get_recipe
 from legnet_cli.engine.export.parity import STRICT, measure_parity

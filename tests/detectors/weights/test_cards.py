@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from weight_files import CLASSES, oriented_rcnn
 
-from legnet_cli.detectors.weights.checkpoint import ModelCard, read_checkpoint, save_checkpoint
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import read_checkpoint, save_checkpoint
 from legnet_cli.errors import CheckpointError, DataError
 
 CARD = ModelCard(

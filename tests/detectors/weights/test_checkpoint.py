@@ -12,7 +12,8 @@ import reference
 import torch
 from weight_files import CLASSES, UNRAVEL_SMALL, oriented_rcnn, save, tensors
 
-from legnet_cli.detectors.weights.checkpoint import ModelCard, read_checkpoint
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import read_checkpoint
 from legnet_cli.detectors.weights.recipes import DATASETS
 from legnet_cli.errors import CheckpointError
 

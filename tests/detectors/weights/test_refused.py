@@ -11,7 +11,8 @@ import pytest
 import torch
 from weight_files import CLASSES, LEGNET_TINY, LFEA, UNRAVEL_SMALL, oriented_rcnn, save, tensors
 
-from legnet_cli.detectors.weights.checkpoint import ModelCard, read_checkpoint, save_checkpoint
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import read_checkpoint, save_checkpoint
 from legnet_cli.detectors.weights.tensors import check_state
 from legnet_cli.errors import CheckpointError
 

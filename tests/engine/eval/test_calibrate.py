@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from legnet_cli.boxes import boxes_to_polygons
 from legnet_cli.detectors.weights.calibration import DEFAULT_SCORE, ClassCalibration, estimate_count
-from legnet_cli.detectors.weights.checkpoint import ModelCard, read_checkpoint, rewrite_card
+from legnet_cli.detectors.weights.card import ModelCard
+from legnet_cli.detectors.weights.checkpoint import read_checkpoint, rewrite_card
 from legnet_cli.detectors.weights.fetch import EMBEDDED, fetch
 from legnet_cli.engine.eval.calibrate import Aim, _spread, calibrate, measure_reliability, reliability
 from legnet_cli.engine.eval.matching import Predictions, Truths

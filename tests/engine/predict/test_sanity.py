@@ -7,7 +7,7 @@ import shapely
 from rasterio.transform import Affine
 
 from legnet_cli.boxes import Detections
-from legnet_cli.detectors.weights.checkpoint import ModelCard
+from legnet_cli.detectors.weights.card import ModelCard
 from legnet_cli.engine.predict.results import SceneResult
 from legnet_cli.engine.predict.sanity import impossible
 from legnet_cli.geo.georef import Georef

@@ -15,7 +15,7 @@ from legnet_cli.detectors.ensemble import join
 from legnet_cli.detectors.loader import Detector
 from legnet_cli.detectors.metadata import ExportFacts, from_metadata, to_metadata
 from legnet_cli.detectors.views import Views
-from legnet_cli.detectors.weights.checkpoint import CardError, checked_card
+from legnet_cli.detectors.weights.card import CardError, checked_card
 from legnet_cli.detectors.weights.sizes import SizeLimits
 from legnet_cli.engine.predict import PredictConfig, predict
 from legnet_cli.errors import ConfigError
