@@ -73,8 +73,9 @@ def read_gsd(text: str) -> float | str:
         raise ConfigError(f"--gsd {text}: give metres per pixel, or model") from None
 
 
-def gsd(help: str, unset: str) -> Any:
+def gsd(unset: str = "the scene's") -> Any:
     """Size of a pixel on the ground."""
+    help = "Resample to this ground sampling distance (m/px), or to the model's: model."
     return option(None, help, unset=unset, parse=read_gsd)
 
 
@@ -181,6 +182,16 @@ def split(unset: str) -> Any:
 def seed(of: str) -> Any:
     """Start of random numbers."""
     return option(0, f"Random seed ({of}).", least=0)
+
+
+def crs() -> Any:
+    """Reference system of a layer."""
+    return option("source", "Reference system of the layer: source or EPSG:n. GeoJSON is always WGS 84.")
+
+
+def style() -> Any:
+    """How QGIS shows a layer."""
+    return option(False, "Write a QGIS style beside --out; a .gpkg holds one anyway.")
 
 
 def overwrite() -> Any:

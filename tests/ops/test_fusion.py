@@ -21,16 +21,8 @@ def view(*rows):
 def noisy_views(seed, count=4, objects=30):
     """Views of the same objects with noise, some missed, some false."""
     rng = np.random.default_rng(seed)
-    truth = np.stack(
-        [
-            rng.uniform(20, 480, objects),
-            rng.uniform(20, 480, objects),
-            rng.uniform(12, 40, objects),
-            rng.uniform(8, 12, objects),
-            rng.uniform(-90, 90, objects),
-        ],
-        1,
-    )
+    spans = (20, 480), (20, 480), (12, 40), (8, 12), (-90, 90)
+    truth = np.column_stack([rng.uniform(*span, objects) for span in spans])
     parts = []
     for _ in range(count):
         rows = truth + rng.normal(0, 0.5, truth.shape)

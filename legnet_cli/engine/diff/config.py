@@ -90,14 +90,12 @@ class DiffConfig(Settings):
     recall: float | None = option(
         None, "Recall of the model, for the probabilities.", unset="estimated", least=0, most=1
     )
-    crs: str = option("source", "Reference system of the layer: source or EPSG:n. GeoJSON is always WGS 84.")
-    style: bool = option(False, "Write a QGIS style beside --out; a .gpkg holds one anyway.")
+    crs: str = options.crs()
+    style: bool = options.style()
     weights: str | None = options.weights(None)
     tile: int | None = options.tile()
     overlap: int | None = options.overlap()
-    gsd: float | Literal["model"] | None = options.gsd(
-        "Resample to this ground sampling distance (m/px), or to the model's: model.", "the scene's"
-    )
+    gsd: float | Literal["model"] | None = options.gsd()
     bands: tuple[int, ...] | None = options.bands()
     stretch: str = options.stretch()
     batch: int | None = options.batch()

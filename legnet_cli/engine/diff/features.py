@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,27 +18,34 @@ from legnet_cli.geo.crs import CRS
 from legnet_cli.geo.features import Rows
 from legnet_cli.geo.local import LocalPlane
 
+F = TypeVar("F", Changes, Tracks)
 
-class ChangeFeatures:
-    """Objects of two dates with what became of them; outlines are those of the newest date on which each was found.
+
+class _Features(Generic[F]):
+    """Objects as features of a layer.
 
     Args:
-        changes: what to write.
+        found: what to write.
         classes: names of the labels.
         crs: reference system of the layer; None for pixels.
         plane: of the comparison.
     """
 
-    def __init__(self, changes: Changes, classes: Sequence[str], crs: CRS | None, plane: LocalPlane) -> None:
-        self.crs, self._changes, self._plane = crs, changes, plane
+    def __init__(self, found: F, classes: Sequence[str], crs: CRS | None, plane: LocalPlane) -> None:
+        self._found: F = found
+        self.crs, self._plane = crs, plane
         self._classes = np.array([*classes, ""], np.str_)
 
     def __len__(self) -> int:
-        return len(self._changes)
+        return len(self._found)
+
+
+class ChangeFeatures(_Features[Changes]):
+    """Objects of two dates with what became of them; outlines are those of the newest date on which each was found."""
 
     def corners(self, rows: Rows) -> Array:
         """See :class:`Features`."""
-        found = self._changes
+        found = self._found
         old, new = found.old_rows[rows], found.new_rows[rows]
         corners = np.empty((len(old), 4, 2))
         corners[new >= 0] = corners_in(found.new, new[new >= 0], self.crs)
@@ -47,7 +54,7 @@ class ChangeFeatures:
 
     def columns(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """See :class:`Features`."""
-        found = self._changes
+        found = self._found
         old, new = found.old_rows[rows], found.new_rows[rows]
         columns: dict[str, NDArray[Any]] = {
             "class": self._classes[found.labels[rows]],
@@ -73,35 +80,21 @@ class ChangeFeatures:
         return sizes
 
 
-class TrackFeatures:
-    """Objects of several dates, each with when it was seen; outlines are those of the last date.
-
-    Args:
-        tracks: what to write.
-        classes: names of the labels.
-        crs: reference system of the layer; None for pixels.
-        plane: of the comparison.
-    """
-
-    def __init__(self, tracks: Tracks, classes: Sequence[str], crs: CRS | None, plane: LocalPlane) -> None:
-        self.crs, self._tracks, self._plane = crs, tracks, plane
-        self._classes = np.array([*classes, ""], np.str_)
-        self._names = np.array([date.name for date in tracks.dates], np.str_)
-
-    def __len__(self) -> int:
-        return len(self._tracks)
+class TrackFeatures(_Features[Tracks]):
+    """Objects of several dates, each with when it was seen; outlines are those of the last date."""
 
     def corners(self, rows: Rows) -> Array:
         """See :class:`Features`."""
-        corners = np.empty((len(self._tracks.labels[rows]), 4, 2))
+        corners = np.empty((len(self._found.labels[rows]), 4, 2))
         for date, places, own in self._by_last(rows):
             corners[places] = corners_in(date, own, self.crs)
         return corners
 
     def columns(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """See :class:`Features`."""
-        found = self._tracks
+        found = self._found
         first, last = found.first[rows], found.last[rows]
+        names = np.array([date.name for date in found.dates], np.str_)
         sizes, scenes = np.empty((2, len(first))), np.empty(len(first), object)
         for date, places, own in self._by_last(rows):
             sizes[:, places] = [side_lengths(date.boxes[own], side, self._plane) for side in (2, 3)]
@@ -109,8 +102,8 @@ class TrackFeatures:
         way, bearing = self._plane.way(found.first_boxes[rows, :2], found.boxes[rows, :2])
         return {
             "class": self._classes[found.labels[rows]],
-            "first_seen": self._names[first],
-            "last_seen": self._names[last],
+            "first_seen": names[first],
+            "last_seen": names[last],
             "times_seen": found.found[rows].sum(1),
             "searched": found.searched[rows].sum(1),
             "score": found.best_scores(rows).round(4),
@@ -123,10 +116,10 @@ class TrackFeatures:
 
     def _by_last(self, rows: Rows) -> Iterator[tuple[PlacedObjects, NDArray[np.int64], NDArray[np.int64]]]:
         """Dates on which some tracks were last seen, with their places in ``rows`` and their objects."""
-        last, objects = self._tracks.last[rows], self._tracks.rows[rows]
+        last, objects = self._found.last[rows], self._found.rows[rows]
         for number in np.unique(last).tolist():
             places = np.flatnonzero(last == number)
-            yield self._tracks.dates[number], places, objects[places, number]
+            yield self._found.dates[number], places, objects[places, number]
 
 
 def side_lengths(boxes: Array, side: int, plane: LocalPlane) -> Array:

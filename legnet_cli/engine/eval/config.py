@@ -52,10 +52,7 @@ class EvalConfig(Settings):
     score: float = options.score(0.05)
     tile: int | None = options.tile()
     overlap: int | None = options.overlap()
-    gsd: float | Literal["model"] | None = options.gsd(
-        "Resample to this ground sampling distance (m/px), or to the model's: model.",
-        "the model's where both are known",
-    )
+    gsd: float | Literal["model"] | None = options.gsd("the model's where both are known")
     bands: tuple[int, ...] | None = options.bands()
     stretch: str = options.stretch()
     batch: int | None = options.batch()

@@ -76,9 +76,7 @@ class PredictConfig(Settings):
     asset: str = option("", "Asset of STAC items to search.", unset="the only image")
     tile: int | None = options.tile()
     overlap: int | None = options.overlap()
-    gsd: float | Literal["model"] | None = options.gsd(
-        "Resample to this ground sampling distance (m/px), or to the model's: model.", "the scene's"
-    )
+    gsd: float | Literal["model"] | None = options.gsd()
     bands: tuple[int, ...] | None = options.bands()
     stretch: str = options.stretch()
     score: float | None = options.score(
@@ -90,9 +88,9 @@ class PredictConfig(Settings):
     size_check: Literal["off", "flag", "drop"] = option(
         "off", "Objects of a size that their class had nowhere in training: flag (column odd_size) or drop them."
     )
-    crs: str = option("source", "Reference system of the layer: source or EPSG:n. GeoJSON is always WGS 84.")
+    crs: str = options.crs()
     preview: Path | None = option(None, "PNG of the boxes over the scene, one a scene; '{scene}' is its name.")
-    style: bool = option(False, "Write a QGIS style beside --out; a .gpkg holds one anyway.")
+    style: bool = options.style()
     stac: bool = option(False, "Write a STAC item beside --out.")
     replay: Path | None = option(None, "Repeat the run that made this output; leave out scenes and settings.")
     batch: int | None = options.batch()

@@ -20,7 +20,8 @@ from legnet_cli.detectors.weights.card import ModelCard
 from legnet_cli.detectors.weights.checkpoint import save_checkpoint
 from legnet_cli.detectors.weights.tensors import tidy_state
 from legnet_cli.engine.process import peak_mb
-from legnet_cli.engine.train.data import Batch, GlobalBatchSampler, Samples, TrainData, make_loader
+from legnet_cli.engine.train.batches import Batch, GlobalBatchSampler, Samples, make_loader
+from legnet_cli.engine.train.data import TrainData
 from legnet_cli.engine.train.log import RunLog
 from legnet_cli.engine.train.plan import TrainPlan
 from legnet_cli.engine.train.signals import StopSignal

@@ -16,7 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from legnet_cli.engine.train.data import Batch
+from legnet_cli.engine.train.batches import Batch
 from legnet_cli.engine.train.plan import TrainPlan
 from legnet_cli.errors import ConfigError, DataError, DependencyError, reason
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from legnet_cli.engine.train.data import Batch
+from legnet_cli.engine.train.batches import Batch
 from legnet_cli.engine.train.validation import Score
 
 

@@ -72,15 +72,7 @@ def test_merge(rows, kept):
 def test_order_of_input_does_not_matter():
     rng = np.random.default_rng(0)
     n = 300
-    boxes = np.column_stack(
-        [
-            rng.uniform(0, 160, n),
-            rng.uniform(0, 100, n),
-            rng.uniform(8, 20, n),
-            rng.uniform(3, 8, n),
-            rng.uniform(-1.5, 1.5, n),
-        ]
-    )
+    boxes = np.column_stack([rng.uniform(*span, n) for span in ((0, 160), (0, 100), (8, 20), (3, 8), (-1.5, 1.5))])
     found = Detections(boxes, rng.choice([0.5, 0.6, 0.7], n).astype(np.float32), rng.integers(0, 3, n))
     tile_of = rng.integers(0, 2, n)
     first = merge_tiles(found, tile_of, TILES, SHAPE)

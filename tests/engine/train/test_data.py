@@ -9,7 +9,8 @@ import torch
 from legnet_cli.data.classes import ClassChoice
 from legnet_cli.data.png import encode_png
 from legnet_cli.detectors.mmrotate.augment import Augment, stock_transforms
-from legnet_cli.engine.train.data import GlobalBatchSampler, Sample, Samples, collate, load_train_data
+from legnet_cli.engine.train.batches import GlobalBatchSampler, Sample, Samples, collate
+from legnet_cli.engine.train.data import load_train_data
 
 
 @pytest.mark.parametrize(("images", "batch", "accumulate", "processes"), [(10, 2, 1, 1), (10, 1, 1, 3), (3, 4, 1, 1)])

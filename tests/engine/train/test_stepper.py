@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from legnet_cli.engine.train.data import Batch
+from legnet_cli.engine.train.batches import Batch
 from legnet_cli.engine.train.plan import TrainPlan
 from legnet_cli.engine.train.stepper import Stepper, make_optimizer
 from legnet_cli.errors import ConfigError, DataError, DependencyError
