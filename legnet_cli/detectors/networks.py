@@ -65,6 +65,8 @@ def build_network(
 
         return MMRotateDetector(config, checkpoint.state, **options)
     network = OrientedRCNN(config, checkpoint.state, **options)
+    if device.type == "cpu" and not compile:
+        network.work_in_strips()
     if device.type == "cpu" and precision == "fp32" and not compile:
         use_kernels(network, kernels, network_key(checkpoint.state), tile or checkpoint.card.tile)
     return network

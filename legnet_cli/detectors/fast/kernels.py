@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ Layer = nn.Conv2d | nn.Linear
 
 DIRECT, WINOGRAD, WINOGRAD_CONV = "direct", "winograd", "winograd-conv"
 PRODUCT, CONVOLUTION = "product", "convolution"
+_AT_ONCE = 256  # outputs of a linear layer
 _WIDE, _VERY_WIDE = 64, 128  # channels: where other kernels may win, and where Winograd's is known to
 
 
@@ -45,8 +47,11 @@ class ConvolvedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs) to (n, outputs)."""
-        image = x.t()[None, :, :, None]  # a column of n pixels, channels-last
-        return F.conv2d(image, self.weight[:, :, None, None], self.bias)[0, :, :, 0].t()
+        image = x[None, None].permute(0, 3, 1, 2)  # a line of n pixels, channels-last
+        few = torch.split(self.weight[:, :, None, None], _AT_ONCE)  # the library makes a copy of what it is given
+        biases = [None] * len(few) if self.bias is None else torch.split(self.bias, _AT_ONCE)
+        parts = [F.conv2d(image, *some)[0, :, 0].t() for some in zip(few, biases, strict=True)]
+        return torch.cat(parts, 1)
 
 
 _MAKERS: dict[str, Callable[[Any], nn.Module]] = {

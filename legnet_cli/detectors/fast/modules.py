@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from legnet_cli.backbones._layers import Pairs
 from legnet_cli.detectors.fast.fold import set_conv
+from legnet_cli.detectors.fast.strips import ROWS, StripConv
 
 
 class _Conv(nn.Module):
@@ -46,9 +47,9 @@ class MergedLevel(nn.Module):
         # rows (or columns) of the small map that even and odd positions see: two each, sums of the three taps
         taps = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
         phases = torch.einsum("rai,sbj,okij->rsokab", taps, taps, weight)
-        self.phases = nn.Conv2d(width, 4 * out, 2, padding=1, bias=False)
+        self.phases = StripConv(width, 4 * out, 2, padding=1, bias=False)
         self.phases.weight = nn.Parameter(phases.flatten(0, 2).to(output.weight.dtype), requires_grad=False)
-        self.strided = True
+        self.strided, self.in_strips = True, False
 
     def make_exportable(self) -> Pairs:
         """As of ``Exportable``: no strided writes, which exporters turn into scattered ones."""
@@ -58,14 +59,29 @@ class MergedLevel(nn.Module):
     def forward(self, x: Tensor, top: Tensor) -> Tensor:
         """(B, C, 2H, 2W) and the next coarser sum (B, K, H, W) to a level (B, K, 2H, 2W)."""
         height, width = top.shape[2:]
+        out: Tensor = self.mixed(x)
+        if self.in_strips:
+            for first, strip in self.phases.strips(top + self.bias, ROWS // 2):  # they are four times as wide
+                self._add_strip(out, first, strip.chunk(4, 1))
+                del strip  # before the next one is made
+            return out
         phases = self.phases(top + self.bias).chunk(4, 1)
         parts = [phase[:, :, i // 2 : i // 2 + height, i % 2 : i % 2 + width] for i, phase in enumerate(phases)]
-        out: Tensor = self.mixed(x)
         if not self.strided:
             return out + F.pixel_shuffle(torch.stack(parts, 2).flatten(1, 2), 2)
         for i, part in enumerate(parts):
             out[:, :, i // 2 :: 2, i % 2 :: 2] += part
         return out
+
+    @staticmethod
+    def _add_strip(out: Tensor, first: int, phases: Sequence[Tensor]) -> None:
+        """Add rows of all phases, from row ``first`` of theirs on, to ``out``."""
+        height, width = out.shape[2] // 2, out.shape[3] // 2
+        for i, phase in enumerate(phases):
+            down, right = divmod(i, 2)
+            top, bottom = max(first, down), min(first + phase.shape[2], height + down)
+            part = phase[:, :, top - first : bottom - first, right : right + width]
+            out[:, :, 2 * top - down : 2 * bottom - down : 2, right::2] += part
 
 
 class FPN(nn.Module):
@@ -118,17 +134,22 @@ class RPNHead(nn.Module):
 
     def __init__(self, in_channels: int, feat_channels: int, anchors: int) -> None:
         super().__init__()
-        self.rpn_conv = nn.Conv2d(in_channels, feat_channels, 3, padding=1)
+        self.rpn_conv = StripConv(in_channels, feat_channels, 3, padding=1)
         self.rpn_cls = nn.Conv2d(feat_channels, anchors, 1)
         self.rpn_reg = nn.Conv2d(feat_channels, 6 * anchors, 1)
         self.both: nn.Conv2d | None = None
+        self.in_strips = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) to logits (B, A, H, W) and offsets (B, 6A, H, W)."""
-        x = torch.relu_(self.rpn_conv(x))
         if self.both is None:
+            x = torch.relu_(self.rpn_conv(x))
             return self.rpn_cls(x), self.rpn_reg(x)
-        logits, offsets, _ = self.both(x).split(self.sizes, 1)
+        if self.in_strips and x.shape[2] > ROWS:
+            both = torch.cat([self.both(torch.relu_(strip)) for _, strip in self.rpn_conv.strips(x)], 2)
+        else:
+            both = self.both(torch.relu_(self.rpn_conv(x)))
+        logits, offsets, _ = torch.split(both, self.sizes, 1)
         return logits, offsets
 
     def merge_outputs(self) -> None:

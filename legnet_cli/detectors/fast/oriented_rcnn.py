@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from legnet_cli.backbones._layers import Pyramid
-from legnet_cli.backbones.legnet import LEGNet
+from legnet_cli.backbones.legnet import ConvExtra, LEGNet
 from legnet_cli.backbones.unravelnet import UnravelNet
 from legnet_cli.boxes import Detections
 from legnet_cli.detectors.fast.decoding import (
@@ -28,7 +28,8 @@ from legnet_cli.detectors.fast.decoding import (
 )
 from legnet_cli.detectors.fast.fold import fold_before, fold_norms, regroup, scale_input
 from legnet_cli.detectors.fast.kernels import DIRECT, Layer, choice_to_text, kernels_of, make_kernel
-from legnet_cli.detectors.fast.modules import FPN, BoxHead, RoIHead, RPNHead, named_layers
+from legnet_cli.detectors.fast.modules import FPN, BoxHead, MergedLevel, RoIHead, RPNHead, named_layers
+from legnet_cli.detectors.fast.strips import Strips
 from legnet_cli.detectors.stages import StageObserver, observed_modules, unobserved
 from legnet_cli.detectors.weights.recipes import MEAN, STD, STRIDE
 from legnet_cli.detectors.weights.tensors import check_state
@@ -124,6 +125,15 @@ class OrientedRCNN(OrientedLayers):
         self.neck.merge_levels()
         self.rpn_head.merge_outputs()
         self.roi_head.bbox_head.read_channels_last(self.cfg["roi_head"]["bbox_head"]["in_channels"])
+
+    def work_in_strips(self) -> None:
+        """Compute wide maps strip by strip, with the same results: for a CPU, to take less memory."""
+        self.rpn_head.in_strips = True
+        for module in list(self.modules()):
+            if isinstance(module, MergedLevel):
+                module.in_strips = True
+            elif isinstance(module, ConvExtra):
+                module.block = Strips(*module.block)
 
     def use_kernels(self, choice: Mapping[str, str]) -> None:
         """Compute layers by the kernels of ``choice``, the others directly; outputs change by rounding alone."""

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from legnet_cli.detectors.fast.strips import StripConv
+
 SIDE = 4  # pixels of an output tile
 # interpolation points by kernel size; unusual ones, for their smaller rounding
 POINTS = {2: (0.5, -0.5, 1.5, -1.5), 3: (0.0, 0.75, -0.75, 1.5, -1.5)}
@@ -20,7 +22,7 @@ _OUTPUTS = 32  # channels whose weights are transformed at a time
 _LEAST_PIXELS = 400  # of an output for which it pays
 
 
-class WinogradConv(nn.Conv2d):
+class WinogradConv(StripConv):
     """A convolution of stride 1 that works on tiles, image by image and in strips of rows that the cache holds.
 
     Args:
@@ -53,29 +55,33 @@ class WinogradConv(nn.Conv2d):
         plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
         return plain and conv.kernel_size in ((2, 2), (3, 3))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, out, H', W'), channels-last."""
-        assert isinstance(self.padding[0], int)
-        grow = 2 * self.padding[0] + 1 - self.kernel_size[0]
-        if (x.shape[2] + grow) * (x.shape[3] + grow) < _LEAST_PIXELS:
-            return super().forward(x)
-        pad, (height, width) = self.padding[0], (side + grow for side in x.shape[2:])
+    def forward(self, x: Tensor, above: int | None = None, below: int | None = None) -> Tensor:
+        """As of :class:`StripConv`; outputs are channels-last."""
+        pad, size = int(self.padding[0]), self.kernel_size[0]
+        width = x.shape[3] + 2 * pad - size + 1
+        if above is None or below is None:
+            if (x.shape[2] + 2 * pad - size + 1) * width < _LEAST_PIXELS:
+                return super().forward(x)
+            above = below = pad
+        height = x.shape[2] + above + below - size + 1
         rows, columns = -(-height // SIDE), -(-width // SIDE)
-        bottom, right = rows * SIDE - height + pad, columns * SIDE - width + pad
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, pad, right, pad, bottom))
+        right = columns * SIDE - width + pad
         out = x.new_empty(len(x), rows * SIDE, columns * SIDE, self.out_channels)
         # more where there are more weights, which each strip reads anew
         step = max(1, round(max(_AT_ONCE, self.out_channels // 8) / columns))
-        for image, source in zip(out, padded, strict=True):
+        for image, source in zip(out, x.permute(0, 2, 3, 1), strict=True):
             for first in range(0, rows, step):
                 count = min(step, rows - first)
-                tiles = self._tiles(source[first * SIDE :], count, columns)
+                top = first * SIDE - above
+                bottom = top + count * SIDE + size - 1
+                zeros = (0, 0, pad, right, max(-top, 0), max(bottom - len(source), 0))
+                tiles = self._tiles(F.pad(source[max(top, 0) : bottom], zeros), count, columns)
                 strip = image[first * SIDE : (first + count) * SIDE].view(count, SIDE, columns, SIDE, -1)
                 strip.copy_(tiles.permute(2, 0, 3, 1, 4))
         return out[:, :height, :width].permute(0, 3, 1, 2)
 
     def _tiles(self, x: Tensor, rows: int, columns: int) -> Tensor:
-        """Outputs (SIDE, SIDE, rows, columns, out) of the tiles from the top of a padded map (H, W, C)."""
+        """Outputs (SIDE, SIDE, rows, columns, out) of the tiles of a padded strip (H, W, C)."""
         reach, channels = SIDE + self.kernel_size[0] - 1, x.shape[2]
         down, across = x.stride(0), x.stride(1)
         shape = (reach, reach, rows, columns, channels)
