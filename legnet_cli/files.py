@@ -54,9 +54,9 @@ def check_output(
     """
     target = Path(path)
     if _ELSEWHERE.match(os.fspath(path)):
-        raise ConfigError(f"{path}: outputs are written to folders of this machine alone: choose one and copy it then")
+        raise ConfigError(f"{path}: outputs can only be written to local folders: choose one and copy it afterwards")
     if target.is_symlink():
-        raise ConfigError(f"{path}: is a link: write to what it leads to, {os.readlink(target)}")
+        raise ConfigError(f"{path}: is a link: give its target, {os.readlink(target)}")
     as_folder = folder_files is not None and is_folder_output(path)
     known = ", ".join(suffixes) + (f" or a folder for {folder_files}" if folder_files else "")
     if not as_folder and target.suffix.lower() not in suffixes:

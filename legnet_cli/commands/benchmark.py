@@ -37,7 +37,7 @@ def _benchmark(config: BenchmarkConfig, terminal: _Terminal) -> None:
     from legnet_cli.engine.process import keep_freed
 
     if config.fps and terminal.layers:
-        raise ConfigError("--fps prints nothing but the speed: leave out --layers")
+        raise ConfigError("--fps prints only the speed: leave out --layers")
     keep_freed()
 
     def say(text: str) -> None:

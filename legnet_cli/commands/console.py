@@ -34,7 +34,7 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
             typer.secho(f"error: {one_line(error)}", fg=typer.colors.RED, err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            typer.secho("interrupted: no output is half written", err=True)
+            typer.secho("interrupted: no incomplete output is left", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
     return run
@@ -56,7 +56,7 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        typer.secho("interrupted: the same command goes on where it stopped", err=True)
+        typer.secho("interrupted: repeat the command to continue", err=True)
         raise typer.Exit(TERMINATED if isinstance(error, Terminated) else INTERRUPTED) from None
     finally:
         if main:

@@ -29,7 +29,7 @@ class _Terminal(Terminal):
     """What ``predict`` shows."""
 
     status: Path | None = option(  # noqa: RUF009 - a field is made by a call
-        None, "Tell only how far the search of this job folder, or output, has come."
+        None, "Only show the progress of the search of this job folder or output."
     )
 
 
@@ -53,7 +53,7 @@ def _predict(config: PredictConfig | None, terminal: _Terminal) -> None:
         _show(result)
     list_problems([failure.reason for failure in result.failures], "not searched")
     if result.failures:
-        again = "put them right or leave them out, and repeat the command: it goes on from here"
+        again = "fix them or leave them out, and repeat the command: it continues from here"
         raise DataError(f"{counted(len(result.failures), 'scene')} of {_scenes(result)} not searched: {again}")
 
 
@@ -97,7 +97,7 @@ def _tell_status(terminal: _Terminal) -> None:
     typer.echo(f"{status.folder}: {status.state}: {', '.join([tiles, *_figures(status), *left])}")
     for one in status.processes:
         share = f"share {one.share}, " if one.share else ""
-        heard = f"since {one.since}, heard of {one.silent:.0f} s ago"
+        heard = f"since {one.since}, last seen {one.silent:.0f} s ago"
         typer.echo(f"{share}process {one.pid} on {one.host}: {one.state}, {heard}")
     list_problems([*status.reasons.values()], "not searched")
 
@@ -136,7 +136,7 @@ def _as_dict(result: PredictResult) -> dict[str, object]:
 
 def _show(result: PredictResult) -> None:
     if result.out is None:
-        typer.echo(f"this share is done, {result.seconds:.1f} s: others are not yet", err=True)
+        typer.echo(f"this share is done in {result.seconds:.1f} s; others are not yet", err=True)
         return
     from rich.console import Console
     from rich.table import Table

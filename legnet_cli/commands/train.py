@@ -40,7 +40,7 @@ def _report(result: TrainResult, config: TrainConfig, terminal: Terminal) -> Non
     elif not terminal.quiet:
         _show_plan(result) if config.dry_run else _show(result)
     if result.stopped == "signal":
-        typer.echo(f"stopped after step {result.step}: legnet train --out {config.out} --resume goes on", err=True)
+        typer.echo(f"stopped after step {result.step}: legnet train --out {config.out} --resume continues", err=True)
 
 
 def _make(values: dict[str, Any], _: Terminal) -> TrainConfig:

@@ -89,7 +89,7 @@ def _load_vector(root: Path, format: str, parts: list[Part], class_field: str | 
             bare = summary(part.file for part in own)
             problems.append(Problem(str(root), f"no labels for {counted(len(own), 'image')}, counted as empty: {bare}"))
         elif len(parts) > 1 and not any(part.images for part in own):
-            problems.append(Problem(str(file), "there is no image of this name: it is left aside"))
+            problems.append(Problem(str(file), "no image has this name: left out"))
         else:
             try:
                 review = format == REVIEW

@@ -65,14 +65,16 @@ def load_review(path: Path, parts: Sequence[Part], problems: list[Problem]) -> l
         raise DataError(f"{path}: none of its rows lies on these images: give the scenes that legnet review was given")
     away = len(rows) - len({row.index for own in found for row in own})
     if away:
-        problems.append(Problem(str(path), f"{counted(away, 'row')} of other scenes or on none: left aside"))
+        problems.append(Problem(str(path), f"{counted(away, 'row')} of other scenes or on none: left out"))
     squares = _on_images(places, images, path, [])
     problems.append(Problem(str(path), _summary(status, found, rows, places)))
     reader = _Reader(path, rows, status, problems)
     labels = [reader.label(image, found[i], squares[i]) for i, image in enumerate(images)]
     if reader.reshaped:
         what = counted(reader.reshaped, "polygon")
-        problems.append(Problem(str(path), f"{what} without four plain corners: taken as their smallest rotated boxes"))
+        problems.append(
+            Problem(str(path), f"{what} without exactly four corners: replaced by the smallest rotated boxes")
+        )
     return labels
 
 

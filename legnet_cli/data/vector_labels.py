@@ -74,7 +74,7 @@ def load_polygons(
     if not images:
         raise DataError(f"{path}: there are no images for its polygons beside it: give their folder as the dataset")
     if table.crs is not None and not any(image.georef and image.georef.crs for image in images):
-        problems.append(Problem(str(path), "is taken to be in pixels, for none of the images is georeferenced"))
+        problems.append(Problem(str(path), "is taken as pixels: none of the images is georeferenced"))
         table, images = replace(table, crs=None), [replace(image, georef=None) for image in images]
     rows = _rows_of_images(table, images, path, problems)
     return [_label(image, rows[i], table, names, path, problems) for i, image in enumerate(images)]

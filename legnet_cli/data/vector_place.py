@@ -81,7 +81,7 @@ def located(
     for crs in (*systems.values(), WGS84) if systems else ():
         placed = table.in_system(crs)
         if any(_lies_on(placed, crs, georef) for georef in georefs):
-            problems.append(Problem(str(path), f"has no reference system (.prj): it is taken to be in {crs.name}"))
+            problems.append(Problem(str(path), f"has no reference system (.prj): taken as {crs.name}"))
             return placed
     if systems:
         advice = "add its .prj, or set it with ogr2ogr -a_srs EPSG:n"

@@ -29,7 +29,7 @@ def parse_xml(data: bytes, root: str) -> Element:
     parser.buffer_text = True
 
     def refuse(*_: object) -> NoReturn:
-        raise DataError("has a document type (DOCTYPE), which labels need not: remove it")
+        raise DataError("has a document type (DOCTYPE), which labels do not need: remove it")
 
     parser.StartDoctypeDeclHandler = refuse
     depth = count = 0

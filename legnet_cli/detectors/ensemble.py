@@ -58,8 +58,8 @@ def load_ensemble(
     joined = replace(join(members, views), fixed_kernels=kernels)
     if score_threshold is None and not joined.card.calibration and any(one.card.calibration for one in members):
         logger.warning(
-            "%s was not calibrated for these views: thresholds are the usual ones, and there are no probabilities: "
-            "legnet eval --calibrate --write-back with the same views measures them",
+            "%s was not calibrated for these views: using default thresholds, without probabilities: "
+            "legnet eval --calibrate --write-back with the same views calibrates it",
             joined.card.name,
         )
     return joined
@@ -83,7 +83,9 @@ def _card(cards: Sequence[ModelCard], views: Views) -> ModelCard:
     known = [card.gsd for card in cards if card.gsd is not None]
     low, high = max((gsd[0] for gsd in known), default=1.0), min((gsd[1] for gsd in known), default=0.0)
     if known and low > high:
-        logger.warning("%s learned from pixels of other sizes: all search the same ones", _listed(cards, "name"))
+        logger.warning(
+            "%s: trained at different ground sampling distances, but all search the same pixels", _listed(cards, "name")
+        )
     return ModelCard(
         name=" + ".join(card.name for card in cards),
         recipe=_listed(cards, "recipe"),

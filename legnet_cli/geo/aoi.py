@@ -138,7 +138,7 @@ def _extent(georef: Georef, crs: CRS | None) -> Bounds:
     points = georef.to_map(pixels) if crs is None else georef.to_crs(pixels, crs)
     points = points[np.isfinite(points).all(1)]
     if len(points) == 0:
-        raise GeoError("the scene has no place on the map: leave out --aoi")
+        raise GeoError("the scene has no georeference: leave out --aoi")
     points = near(points, crs, points[len(points) // 2, 0])
     x, y = points.T
     return float(x.min()), float(y.min()), float(x.max()), float(y.max())

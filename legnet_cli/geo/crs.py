@@ -36,7 +36,7 @@ def reproject(points: Array, source: CRS, target: CRS) -> Array:
     try:
         transformer = _transformer(source.to_wkt(), target.to_wkt())
     except ProjError as error:
-        raise GeoError(f"no way from {source.name!r} to {target.name!r}") from error
+        raise GeoError(f"cannot convert {source.name!r} to {target.name!r}") from error
     out = np.stack(transformer.transform(points[:, 0], points[:, 1]), 1)
     out[~np.isfinite(out).all(1)] = np.nan
     return out

@@ -106,7 +106,7 @@ def check_vrt(path: str, text: bytes | None = None) -> None:
             root = _parse(read_bytes(name, MOST_LABELS) if content is None else content)
         for source, relative in _sources(root):
             if not _is_file_name(source, remote=is_remote(path)):
-                raise DataError(f"{name}: reads {source[:80]}, which a VRT at its place may not: name that by itself")
+                raise DataError(f"{name}: reads {source[:80]}, which a VRT there may not read: give that file itself")
             if relative:
                 source = os.path.join(os.path.dirname(name), source)
             if os.path.exists(source) and not os.path.isdir(source):
@@ -115,7 +115,7 @@ def check_vrt(path: str, text: bytes | None = None) -> None:
                 if head.startswith(b"<VRTDataset"):
                     waiting.append((source, None))
                 elif head.startswith((b"<", b"{", b"[")):
-                    raise DataError(f"{name}: reads {source}, which is not a raster: name that by itself")
+                    raise DataError(f"{name}: reads {source}, which is not a raster: give that file itself")
 
 
 def _is_file_name(name: str, *, remote: bool) -> bool:

@@ -166,7 +166,7 @@ def _check_blocks(ds: DatasetReader) -> None:
     block = height * width * together * np.dtype(ds.dtypes[0].replace("complex_int16", "int32")).itemsize
     if block > max(_LARGE_BLOCK, _MOST_PACKED * Path(ds.name).stat().st_size):
         raise DataError(
-            f"{ds.name}: its header says blocks of {height:,} × {width:,} pixels, of which it has few: replace it"
+            f"{ds.name}: its header says blocks of {height:,} × {width:,} pixels, far more than it has: replace it"
         )
 
 

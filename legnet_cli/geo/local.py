@@ -50,7 +50,7 @@ class LocalPlane:
             return cls(None)
         base = first.geodetic_crs
         if base is None:
-            raise GeoError(f"{first.name} is not a map of some ground: give layers in another reference system")
+            raise GeoError(f"{first.name} does not map the ground: give layers in another reference system")
         found = [reproject(points, crs, base) for points, crs in parts if crs is not None]
         lonlat = np.radians(np.concatenate(found) * _degrees(base))
         lon, lat = lonlat[np.isfinite(lonlat).all(1)].T

@@ -102,5 +102,5 @@ def test_signal_to_all_processes_saves_and_resumes(tiles, tmp_path):
     os.killpg(process.pid, signal.SIGTERM)
     code, rest = process.communicate()
     assert code == TERMINATED, rest
-    assert f"legnet train --out {tmp_path / 'run'} --resume goes on" in rest
+    assert f"legnet train --out {tmp_path / 'run'} --resume continues" in rest
     assert (tmp_path / "run" / "last.ckpt").exists()

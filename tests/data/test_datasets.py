@@ -155,7 +155,7 @@ def test_scenes_with_polygons_of_the_same_name(tmp_path):
     for image in dataset.images[:2]:
         np.testing.assert_allclose(image.quads[0], [[10, 10], [30, 10], [30, 20], [10, 20]])
     assert sorted(map(str, dataset.problems)) == [
-        f"{tmp_path}/other.geojson: there is no image of this name: it is left aside",
+        f"{tmp_path}/other.geojson: no image has this name: left out",
         f"{tmp_path}: no labels for 1 image, counted as empty: c.tif",
     ]
     alone = load_dataset(tmp_path / "b.tif")

@@ -135,7 +135,7 @@ def test_other_polygons_become_their_smallest_boxes(tmp_path, scenes, points, ki
     sides = np.hypot(*(quads[0] - np.roll(quads[0], 1, 0)).T)
     assert sides.prod() ** 0.5 == pytest.approx(16 * 8)
     assert sides[0] == pytest.approx(sides[2])
-    assert any("1 polygon without four plain corners" in problem for problem in problems)
+    assert any("1 polygon without exactly four corners" in problem for problem in problems)
 
 
 def test_labels_and_squares_of_other_scenes_stay_there(tmp_path, scenes):

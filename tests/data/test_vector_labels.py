@@ -171,7 +171,7 @@ def test_geojson_of_unknown_coordinates_is_in_pixels_if_no_image_has_others(tmp_
     geojson(tmp_path / "a.geojson", [(SQUARE, {"class": "x"})])
     dataset = load_dataset(tmp_path)
     np.testing.assert_array_equal(dataset.images[0].quads[0], SQUARE[:4])
-    assert "is taken to be in pixels" in str(dataset.problems[0])
+    assert "taken as pixels" in str(dataset.problems[0])
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_what_a_layer_without_reference_system_is_in(tmp_path, suffix, polygon, 
     dataset = load_dataset(tmp_path)
     np.testing.assert_allclose(dataset.images[0].quads[0], QUAD, atol=0.01)
     told = [problem.message for problem in dataset.problems]
-    assert told == ([f"has no reference system (.prj): it is taken to be in {system}"] if system else [])
+    assert told == ([f"has no reference system (.prj): taken as {system}"] if system else [])
 
 
 def test_a_layer_that_lies_nowhere_is_refused(tmp_path):
@@ -75,7 +75,7 @@ def test_geojson_that_does_not_name_its_system(tmp_path):
     dataset = load_dataset(tmp_path)
     np.testing.assert_allclose(dataset.images[0].quads[0], QUAD, atol=0.01)
     assert [problem.message for problem in dataset.problems] == [
-        "has no reference system (.prj): it is taken to be in WGS 84 / UTM zone 33S",
+        "has no reference system (.prj): taken as WGS 84 / UTM zone 33S",
         "1 feature without a polygon: 1",
     ]
 

@@ -141,7 +141,7 @@ def test_pixels_that_several_weights_learned_from(first, second, common, warned,
     card = join([blobs(gsd=first), blobs(gsd=second, name="other")], Views()).card
 
     assert card.gsd == common
-    assert ("pixels of other sizes" in caplog.text) == warned
+    assert ("different ground sampling distances" in caplog.text) == warned
 
 
 def test_a_single_view_is_the_plain_detector():

@@ -116,7 +116,7 @@ def _nothing(_: logging.LogRecord) -> bool:
 def _stand_ins() -> Iterator[None]:
     """Put modules in place of torchvision and e2cnn unless they are loaded, and take them away afterwards."""
     torchvision, e2cnn, nn, gspaces = (
-        mmcv_ext.RefusingModule(name, f"{name} is left out here: choose one of the recipes of `legnet models`")
+        mmcv_ext.RefusingModule(name, f"{name} is not supported here: choose one of the recipes of `legnet models`")
         for name in ("torchvision", "e2cnn", "e2cnn.nn", "e2cnn.gspaces")
     )
     vars(torchvision)["__version__"] = "0"

@@ -105,7 +105,7 @@ def fetch(source: str | Path, progress: DownloadProgress | None = None) -> Path:
         return _local(Path(source))
     target = cache_dir() / name
     if url.lower().startswith("http://"):
-        logger.warning("%s: http is not protected: anybody on the way can change the file; use https", url)
+        logger.warning("%s: http is not encrypted: the file can be changed on the way; use https", url)
     if not target.exists():
         _download(url, target, progress or (lambda done, total: None))
         if text in WEIGHTS:
@@ -179,7 +179,7 @@ def _download(url: str, target: Path, progress: DownloadProgress) -> None:
 
 def _unfetched(url: str, error: object, by_hand: str) -> CheckpointError:
     words = " ".join(str(error).split())[:200]
-    return CheckpointError(f"{url}: cannot be fetched ({words}); run again to go on, or {by_hand}")
+    return CheckpointError(f"{url}: cannot be fetched ({words}); run again to continue, or {by_hand}")
 
 
 def _transfer(url: str, part: Path, progress: DownloadProgress) -> None:

@@ -174,7 +174,7 @@ def _check_kinds(state: State, path: Path) -> None:
         total += tensor.numel() * max(4, tensor.element_size())
         if total > most:
             shape = list(tensor.shape)
-            raise CheckpointError(f"{path}: {name:.80} {shape} stands for more than the file stores: download it again")
+            raise CheckpointError(f"{path}: {name:.80} {shape} is larger than its data in the file: download it again")
 
 
 def _harmless_globals() -> list[Any]:

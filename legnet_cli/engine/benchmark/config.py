@@ -36,7 +36,7 @@ class BenchmarkConfig(Settings):
     recipe: str | None = option(None, "Random weights of this recipe, see legnet models.", complete="recipes")
     tune: bool = option(False, "Choose kernels and engine for this CPU by measuring; kept for all later searches.")
     train: bool = option(False, "Time training steps of --recipe on synthetic tiles, and nothing else.")
-    fps: bool = option(False, "Only tiles a second, as papers report them.")
+    fps: bool = option(False, "Only measure tiles per second, as papers report it.")
     images: tuple[str, ...] = option((), "Rasters, folders or globs to cut tiles from.", unset="a synthetic tile")
     tile: int = option(1024, "Tile side in pixels.", least=SMALLEST, most=LARGEST)
     batches: tuple[int, ...] = option((1,), "Batch sizes: 1,4.", "--batch", least=1)
@@ -70,12 +70,12 @@ class BenchmarkConfig(Settings):
             ),
             (
                 self.train and any((self.weights, self.images, self.tune, self.baseline, self.scene, self.compare)),
-                "--train times a --recipe on synthetic tiles: leave out what is for searches",
+                "--train times a --recipe on synthetic tiles: leave out the options of searches",
             ),
             (self.tune and self.kernels != "auto", "--tune chooses kernels: leave out --kernels"),
             (self.tune and self.engine not in ("auto", "torch"), "--tune chooses the engine: leave out --engine"),
             (
                 self.fps and (self.baseline or self.scene or self.plot),
-                "--fps prints nothing but the speed: leave out --baseline, --scene and --plot",
+                "--fps prints only the speed: leave out --baseline, --scene and --plot",
             ),
         ]

@@ -80,7 +80,7 @@ def _latencies(axes: Axes, result: BenchmarkResult) -> None:
 def _layers(axes: Axes, roofline: Roofline | None) -> None:
     axes.set(title="layers under the roofline", xlabel="operations a byte", ylabel="GFLOP/s")
     if roofline is None or not roofline.layers:
-        axes.text(0.5, 0.5, "no layers to see", ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no layers measured", ha="center", transform=axes.transAxes)
         return
     whole = sum(layer.ms for layer in roofline.layers)
     layers = [layer for layer in roofline.layers if layer.ms > _LEAST_SHARE * whole]

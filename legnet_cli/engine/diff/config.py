@@ -86,9 +86,9 @@ class DiffConfig(Settings):
         unset="0.25, or above noise",
         least=0,
     )
-    min_probability: float = option(0.0, "Leave out changes of a lower probability.", least=0, most=1)
+    min_probability: float = option(0.0, "Two dates: leave out changes of a lower probability.", least=0, most=1)
     recall: float | None = option(
-        None, "Recall of the model, for the probabilities.", unset="estimated", least=0, most=1
+        None, "Recall of the model, for the probabilities of two dates.", unset="estimated", least=0, most=1
     )
     crs: str = options.crs()
     style: bool = options.style()

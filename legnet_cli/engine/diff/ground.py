@@ -18,10 +18,11 @@ from legnet_cli.engine.diff.pixels import ScenePixels
 from legnet_cli.engine.layers.placed import PlacedObjects
 from legnet_cli.errors import DataError, GeoError
 from legnet_cli.geo.crs import CRS
-from legnet_cli.geo.georef import Georef, read_georef
-from legnet_cli.geo.inputs import is_local
+from legnet_cli.geo.georef import Georef
+from legnet_cli.geo.inputs import is_local, is_remote
 from legnet_cli.geo.local import LocalPlane
 from legnet_cli.geo.objects import read_areas
+from legnet_cli.geo.raster import Scene
 from legnet_cli.geo.rings import rows_as_y
 from legnet_cli.geo.vector import Areas
 
@@ -128,7 +129,7 @@ def _seen(date: PlacedObjects, number: int, plane: LocalPlane, config: DiffConfi
     if given:
         areas = np.array([area for ground in given for area in _read(ground, date, plane)[0]], object)
         return SeenGround(areas, ("",) * len(areas), np.zeros(len(areas)), lost, plane)
-    here, path = _paths_here(date), date.source.path
+    here, path = _readable(date, config), date.source.path
     found = read_areas(path, only_searched=True) if path.suffix.lower() in _HAS_SEARCHED else None
     if found is not None:
         areas, names = _placed(*found, plane)
@@ -148,18 +149,22 @@ def _seen(date: PlacedObjects, number: int, plane: LocalPlane, config: DiffConfi
     return SeenGround(np.array(moved, object), tuple(here.get(name, "") for name in names), offsets, lost, plane)
 
 
-def _paths_here(date: PlacedObjects) -> dict[str, str]:
-    """Rasters of a date's scenes that are on this machine, by name."""
-    paths = date.source.scene_paths
-    return {name: path for name, path in paths.items() if is_local(path) and Path(path).exists()}
+def _readable(date: PlacedObjects, config: DiffConfig) -> dict[str, str]:
+    """Rasters of a date's scenes by name: those on this machine, and on a network those that were searched just now."""
+    searched = config.weights is not None
+    return {
+        name: path
+        for name, path in date.source.scene_paths.items()
+        if (searched and is_remote(path)) or (is_local(path) and Path(path).exists())
+    }
 
 
 def _georefs(paths: Mapping[str, str]) -> dict[str, Georef]:
     """Georeference of each raster that can be read, by name."""
     found = {}
     for name, path in paths.items():
-        with suppress(DataError):
-            found[name] = read_georef(Path(path))
+        with suppress(DataError), Scene.open(path, stretch="none") as scene:
+            found[name] = scene.georef
     return found
 
 
@@ -227,7 +232,7 @@ def _far(apart: float, crs: CRS | None) -> str:
     return f"{apart / 1000:,.3g} km" if apart >= 1000 else f"{apart:,.0f} m"
 
 
-def check_sizes(dates: Sequence[PlacedObjects]) -> None:
+def check_sizes(dates: Sequence[PlacedObjects], config: DiffConfig) -> None:
     """Refuse layers in pixels of pictures of different sizes, as far as these are known.
 
     Raises:
@@ -235,7 +240,7 @@ def check_sizes(dates: Sequence[PlacedObjects]) -> None:
     """
     sizes: dict[float, tuple[str, Path]] = {}
     for date in dates if dates[0].crs is None else ():
-        for name, georef in _georefs(_paths_here(date)).items():
+        for name, georef in _georefs(_readable(date, config)).items():
             size = f"{georef.width} × {georef.height}"
             first, path = sizes.setdefault(date.offsets.get(name, 0.0), (size, date.source.path))
             if first != size:

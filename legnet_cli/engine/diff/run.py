@@ -22,7 +22,7 @@ from legnet_cli.engine.diff.features import ChangeFeatures, TrackFeatures
 from legnet_cli.engine.diff.ground import check_overlap, check_sizes, seen_grounds
 from legnet_cli.engine.diff.kinds import CHANGES
 from legnet_cli.engine.diff.report import write_change_report, write_track_report
-from legnet_cli.engine.diff.search import searched_layers
+from legnet_cli.engine.diff.search import plain_path, searched_layers
 from legnet_cli.engine.diff.tracks import by_class, find_tracks
 from legnet_cli.engine.diff.write import check_outputs, describe, output_crs, shift_values, write_objects
 from legnet_cli.engine.layers.placed import in_plane, plane_of
@@ -83,12 +83,12 @@ def diff(
     start = time.perf_counter()
     check_outputs(config)
     with searched_layers(config, on_progress, on_download) as paths:
-        names = config.names or short_names([Path(date) for date in config.dates])
+        names = config.names or short_names([plain_path(date) for date in config.dates])
         layers = read_layers(paths, names, config.class_field)
         classes = class_names(layers, config.classes)
         plane = plane_of(layers)
         dates = in_plane(layers, plane, classes, config.score or 0.0)
-        check_sizes(dates)
+        check_sizes(dates, config)
         grounds = seen_grounds(dates, plane, config)
         check_overlap(dates, grounds, config.max_shift + (config.max_move or 0.0))
         comparison = Comparison(config, classes, tuple(dates), tuple(grounds), plane)

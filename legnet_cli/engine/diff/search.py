@@ -15,7 +15,7 @@ from legnet_cli.engine.diff.config import DiffConfig
 from legnet_cli.engine.predict import PredictConfig, SearchProgress, predict
 from legnet_cli.errors import DataError, counted
 from legnet_cli.files import is_folder_output
-from legnet_cli.geo.inputs import find_scenes, find_stamps, local_stamp
+from legnet_cli.geo.inputs import find_scenes, find_stamps, is_remote, local_stamp
 
 _SETTINGS = (
     *("weights", "tile", "overlap", "gsd", "bands", "stretch", "batch", "device", "engine", "precision"),
@@ -69,7 +69,12 @@ def _digest(config: DiffConfig) -> str:
     return hashlib.sha256(json.dumps([known, stamps], sort_keys=True).encode()).hexdigest()[:12]
 
 
+def plain_path(date: str) -> Path:
+    """The path of a date; of a URL without what follows a question mark."""
+    return Path(date.partition("?")[0] if is_remote(date) else date)
+
+
 def _stem(date: str) -> str:
     """A name of a date for a file."""
-    name = Path(date.rstrip("/")).name
-    return name if is_folder_output(name) else Path(name).stem
+    path = plain_path(date)
+    return path.name if is_folder_output(path.name) else path.stem

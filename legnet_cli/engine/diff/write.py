@@ -81,7 +81,9 @@ def output_crs(config: DiffConfig, dates: Sequence[PlacedObjects]) -> CRS | None
     """
     source = dates[0].crs
     if config.crs != _SOURCE and source is None:
-        raise GeoError(f"{dates[0].source.path}: is in pixels, so nothing leads to --crs {config.crs}: leave --crs out")
+        raise GeoError(
+            f"{dates[0].source.path}: is in pixels, so cannot be converted to --crs {config.crs}: leave --crs out"
+        )
     if source is None or config.out.suffix.lower() != ".geojson":
         return source if config.crs == _SOURCE else parse_crs(config.crs)
     return WGS84

@@ -122,7 +122,7 @@ def evaluate(
     calibrations = calibrate(measured, _aim(config, truth, km2)) if config.calibrate else {}
     metrics = _metrics(config, truth, measured, robustness) | _scores(measured, calibrations, card)
     if ties := tie_note(metrics):
-        logger.warning("%s: scores of more digits decide it", ties)
+        logger.warning("%s: give scores with more digits", ties)
     if config.submission is not None:
         write_submission(config.submission, truth, found)
     cases = worst_cases(truth, measured, config.bands, config.stretch)
@@ -142,7 +142,7 @@ def _store(config: EvalConfig) -> Path:
     (weights,) = config.weights  # its settings refuse others
     path = fetch(weights) if Path(weights).exists() else Path()
     if path.suffix.lower() != ".safetensors":
-        raise ConfigError(f"--write-back: {weights} is no .safetensors file of yours: copy or train one first")
+        raise ConfigError(f"--write-back: {weights} is not a .safetensors file of yours: copy or train one first")
     return path
 
 

@@ -64,7 +64,7 @@ class PredictConfig(Settings):
     out: Path = option(
         None,
         ".geojson .gpkg .fgb .shp .parquet .csv, or a folder (no suffix) of DOTA text; "
-        "'out/{scene}.gpkg' writes one a scene.",
+        "'out/{scene}.gpkg' writes one per scene.",
         "-o",
     )
     weights: tuple[str, ...] = options.weights(
@@ -89,7 +89,7 @@ class PredictConfig(Settings):
         "off", "Objects of a size that their class had nowhere in training: flag (column odd_size) or drop them."
     )
     crs: str = options.crs()
-    preview: Path | None = option(None, "PNG of the boxes over the scene, one a scene; '{scene}' is its name.")
+    preview: Path | None = option(None, "PNG of the boxes over the scene, one per scene; '{scene}' is its name.")
     style: bool = options.style()
     stac: bool = option(False, "Write a STAC item beside --out.")
     replay: Path | None = option(None, "Repeat the run that made this output; leave out scenes and settings.")
@@ -102,11 +102,11 @@ class PredictConfig(Settings):
     compile: bool = option(False, "Compile the network first: minutes, for GPUs and many tiles.")
     workers: int = option(
         1,
-        "Processes that search, each with a fair share of threads; auto (or 0): one a processor in a long search.",
+        "Processes that search, each with a fair share of threads; auto (or 0): one per processor in a long search.",
         parse=read_workers,
         least=0,
     )
-    devices: str | None = option(None, "One process a GPU: auto for all, their number, or which: 0,2.")
+    devices: str | None = option(None, "One process per GPU: auto for all, their number, or which: 0,2.")
     cluster: str | None = option(None, "Search on a Ray cluster (extra 'cluster'): its address, auto, or local.")
     shard: tuple[int, int] | None = option(
         None, "Search part I of N only, into a shared --job: I/N.", unset="all, and write the output", parse=read_shard
@@ -128,7 +128,7 @@ class PredictConfig(Settings):
     def faults(self) -> list[tuple[object, str]]:
         """See :class:`Settings`."""
         return [
-            (self.devices and self.workers != 1, "--devices has one process a GPU: leave out --workers"),
+            (self.devices and self.workers != 1, "--devices has one process per GPU: leave out --workers"),
             (self.devices and self.cluster, "--cluster uses all GPUs of its nodes: leave out --devices"),
             (self.shard is not None and self.job is None, "--shard writes to a shared folder: name it with --job"),
             (not self.scenes and not self.replay, "no scene given: name a raster, folder or URL"),

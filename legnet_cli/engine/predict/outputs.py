@@ -153,11 +153,11 @@ def check_scenes(scenes: Sequence[tuple[str, Georef]], classes: Sequence[str], c
         return
     elsewhere = [name for name, georef in scenes if georef.crs is not None and not georef.has_lonlat]
     if elsewhere and out.suffix.lower() == ".geojson":
-        raise GeoError(
-            f"{elsewhere[0]}: its reference system does not lead to WGS 84, which GeoJSON is in: write .gpkg"
-        )
+        raise GeoError(f"{elsewhere[0]}: cannot be converted to WGS 84, which GeoJSON needs: write .gpkg")
     if bare and config.crs != SOURCE_CRS:
-        raise GeoError(f"{bare[0]}: has no reference system, so none leads to --crs {config.crs}: leave --crs out")
+        raise GeoError(
+            f"{bare[0]}: has no reference system, so cannot be converted to --crs {config.crs}: leave --crs out"
+        )
     if not _in_one_system(out):
         return
     if bare and len(bare) < len(scenes):
@@ -167,7 +167,8 @@ def check_scenes(scenes: Sequence[tuple[str, Georef]], classes: Sequence[str], c
         listed = ", ".join([*systems.values()][:3]) + (", …" if len(systems) > 3 else "")
         first = next(iter(systems.values()))
         logger.warning(
-            "scenes have %d reference systems (%s): all objects go into that of the first, %s; --crs chooses another",
+            "scenes have %d reference systems (%s): all objects are written in that of the first, %s; "
+            "--crs chooses another",
             *(len(systems), listed, first),
         )
 

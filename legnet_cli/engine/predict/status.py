@@ -87,8 +87,12 @@ def read_status(path: Path) -> JobStatus:
     """
     folder = next(filter(is_job, (path, job_folder(path, None))), None)
     if folder is None:
-        hint = "the output stands, and its job is gone" if path.exists() else "name a job folder, or its output"
-        raise DataError(f"{path}: no search is under way there: {hint}")
+        hint = (
+            "the output is complete, and its job folder is removed"
+            if path.exists()
+            else "name a job folder, or its output"
+        )
+        raise DataError(f"{path}: no search is running there: {hint}")
     scenes, processes = read_scenes(folder), _read_processes(folder)
     reasons = {name: reason for one in processes for name, reason in one.reasons.items()}
     good = [scene for scene in scenes if scene.name not in reasons]

@@ -236,4 +236,4 @@ def _words(kind: str, row: int, known: Signals, objects: Objects) -> str:
         along = abs(known.length[row]) >= abs(known.width[row])
         large = (known.length if along else known.width)[row] > 0
         return "unusually " + (("long" if large else "short") if along else ("wide" if large else "narrow"))
-    return "lies over another object" if kind == "overlap" else "far from all others"
+    return "overlaps another object" if kind == "overlap" else "far from all others"

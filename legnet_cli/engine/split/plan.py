@@ -127,7 +127,9 @@ def _plan_image(image: ImageLabels, sizes: Sequence[tuple[int, int]], truncated:
     tiles = sum(math.prod(side // (size - overlap) + 1 for side in image.size) for size, overlap in set(sizes))
     if tiles > MOST_TILES:
         shown = f"{image.size[0]:,} × {image.size[1]:,} pixels"
-        raise DataError(f"{image.path}: its header says {shown}, {tiles:,} tiles: check the file, or cut it up before")
+        raise DataError(
+            f"{image.path}: its header says {shown}, {tiles:,} tiles: check the file, or cut it into parts first"
+        )
     objects = Objects(image, truncated, like_mmrotate=like_mmrotate)
     cuts = (
         Cut(tile, tile_name(image.stem, tile), image.split, objects.within(tile))

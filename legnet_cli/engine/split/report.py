@@ -86,7 +86,7 @@ def warnings(plan: SplitPlan, src: Path) -> Iterator[Problem]:
     if plan.between:
         yield Problem(str(src), f"left out {counted(plan.between, 'tile')} on ground of both training and validation")
     if plan.blank:
-        yield Problem(str(src), f"left out {counted(plan.blank, 'tile')} with nothing but ignored ground")
+        yield Problem(str(src), f"left out {counted(plan.blank, 'tile')} with only ignored ground")
     if plan.background:
         yield Problem(str(src), f"left out {counted(plan.background, 'tile')} without objects, as --background says")
 

@@ -77,7 +77,7 @@ class TrainPlan:
     def __post_init__(self) -> None:
         if wrong := [name for name, kinds in _KINDS.items() if not _is_of(getattr(self, name), kinds)]:
             value = getattr(self, wrong[0])
-            raise ConfigError(f"{wrong[0]}: {value!r:.60} cannot be meant: --dry-run shows a value of its kind")
+            raise ConfigError(f"{wrong[0]}: {value!r:.60} has the wrong type: --dry-run shows an example")
         if not all(isinstance(name, str) for name in self.classes) or not all(_is_of(n, (int,)) for n in self.steps):
             raise ConfigError("classes must be names, and steps whole numbers: --dry-run shows those of the recipe")
         if not all(isinstance(node, dict) and isinstance(node.get("type"), str) for node in self._made_by_name()):

@@ -104,7 +104,7 @@ class _Others:
         with self._ending:
             if code < 0:  # else it has told why
                 name = signal.Signals(-code).name
-                logger.error("process %d was ended by %s: --resume goes on from the last checkpoint", rank, name)
+                logger.error("process %d was ended by %s: --resume continues from the last checkpoint", rank, name)
             for other in self._started:
                 other.kill()
             os._exit(_LOST if code < 0 else code)  # the main thread may wait in a collective operation
@@ -113,5 +113,5 @@ class _Others:
 def _watch_first(process: int) -> None:
     while os.getppid() == process:
         time.sleep(_LOOK_SECONDS)
-    logger.error("the first process is gone: --resume goes on from the last checkpoint")
+    logger.error("the first process has ended: --resume continues from the last checkpoint")
     os._exit(_LOST)

@@ -148,7 +148,7 @@ def _train(
     if resumed:
         loop.restore(resumed, path)
         if loop.complete:
-            logger.info("%s: is complete after %d epochs: --epochs goes on for more", config.out, plan.epochs)
+            logger.info("%s: is complete after %d epochs: --epochs continues for more", config.out, plan.epochs)
     if fabric.is_global_zero:
         clear_folder(config.out, () if resumed else (*_RUN, METRICS, CURVES))
         write_settings(config, plan, data.check, held)

@@ -117,7 +117,7 @@ def _check_finite(total: Tensor, batch: Batch, step: int) -> None:
     if not math.isfinite(value):
         raise DataError(
             f"the loss is {value} at step {step + 1} on {', '.join(batch.names)}: "
-            "look at these images and labels, or give a smaller --lr"
+            "check these images and labels, or give a smaller --lr"
         )
 
 

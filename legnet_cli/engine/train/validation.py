@@ -54,7 +54,7 @@ class Validation:
         self._classes, self._plan = classes, plan
         self.truth: EvalSet = load_truth(source)
         if unknown := [name for name in self.truth.classes if name not in classes]:
-            raise DataError(f"{source.data}: objects of {', '.join(unknown)} to evaluate, but not to train on")
+            raise DataError(f"{source.data}: has objects of {', '.join(unknown)} to evaluate, but none to train on")
         self._grids = plan_grids(self.truth, plan)
 
     def find(

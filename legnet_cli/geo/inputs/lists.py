@@ -165,7 +165,7 @@ def _next_page(page: Any, url: str) -> str | None:  # noqa: ANN401
     for link in links if isinstance(links, list) else ():
         if isinstance(link, dict) and link.get("rel") == "next" and isinstance(link.get("href"), str):
             if link.get("method", "GET") != "GET":
-                raise DataError(f"{url}: goes on with a POST request: save all items in a file and give that")
+                raise DataError(f"{url}: continues with a POST request: save all items in a file and give that")
             following = _resolve(link["href"], url)
             return following if _is_http(following) else None
     return None

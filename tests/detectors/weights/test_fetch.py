@@ -265,7 +265,7 @@ def test_addresses_that_are_none(server: Server, url: str) -> None:
 @pytest.mark.parametrize("name", ["a" * 400, "a b%20c", "größe", "雪" * 200, "w.pth?x=ü&y= #z"])
 def test_addresses_of_any_letters(server: Server, name: str, caplog: pytest.LogCaptureFixture) -> None:
     assert fetch(f"{server.url}/{name}").read_bytes() == BODY
-    assert "http is not protected" in caplog.text
+    assert "http is not encrypted" in caplog.text
 
 
 @pytest.mark.parametrize("length", ["abc", "-5", "1" * 30, "1e9", "99999999999999999", "²"])

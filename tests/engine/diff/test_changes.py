@@ -110,10 +110,14 @@ def write_scenes(write_scene):
     return paths, expected
 
 
-def test_scenes_shifted_by_parts_of_pixels_with_a_corner_without_data(tmp_path, blobs, write_scene):
+@pytest.mark.parametrize("place", ["{}", "{}?key=a.b/c"], ids=["disk", "network"])
+def test_scenes_shifted_by_parts_of_pixels_with_a_corner_without_data(tmp_path, blobs, write_scene, web, place):
     paths, expected = write_scenes(write_scene)
+    if "?" in place:
+        paths = [place.format(f"{web.url}/{Path(path).name}") for path in paths]
     config = DiffConfig(dates=paths, weights="any", out=tmp_path / "out.gpkg", report=tmp_path / "out.html", tile=512)
     result = diff(config)
+    assert result.dates == ("old", "new")
     assert Counter({kind: count for kind, count in result.counts["dim"].items() if count}) == expected
     shift = result.registration[0]
     assert (shift["east_m"], shift["north_m"]) == (pytest.approx(1.85, abs=0.1), pytest.approx(0.8, abs=0.1))

@@ -207,7 +207,7 @@ def test_several_reference_systems_are_told_once(tmp_path, blobs, write_scene, c
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert told == [
         "scenes have 3 reference systems (WGS 84 / UTM zone 31N, WGS 84 / UTM zone 32N, WGS 84 / UTM zone 33N): "
-        "all objects go into that of the first, WGS 84 / UTM zone 31N; --crs chooses another"
+        "all objects are written in that of the first, WGS 84 / UTM zone 31N; --crs chooses another"
     ]
     assert result.crs == "WGS 84 / UTM zone 31N (EPSG:32631)"
     caplog.clear()

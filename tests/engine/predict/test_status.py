@@ -54,7 +54,7 @@ def test_a_running_search_is_told_from_elsewhere(tmp_path, scenes):
     assert (status.tiles_done, status.tiles_total) == (TILES + 5, SCENES * TILES)
     assert (status.scenes_done, status.scenes_total) == (1, SCENES)
     assert status.processes[0].pid == os.getpid()
-    with pytest.raises(DataError, match="the output stands"):
+    with pytest.raises(DataError, match="the output is complete"):
         read_status(tmp_path / "out.gpkg")
 
 
@@ -109,7 +109,7 @@ def test_shares_are_counted_together(tmp_path, scenes):
 
 @pytest.mark.parametrize("name", ["nothing", "s", "s/a.tif"])
 def test_what_is_no_job_is_one_line(tmp_path, scenes, name):
-    with pytest.raises(DataError, match="no search is under way there") as caught:
+    with pytest.raises(DataError, match="no search is running there") as caught:
         read_status(tmp_path / name)
     assert "\n" not in str(caught.value)
 

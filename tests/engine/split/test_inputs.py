@@ -143,7 +143,7 @@ def test_reviewed_ground_becomes_tiles(tmp_path):
     assert result.objects == 1
     told = "\n".join(map(str, result.problems))
     assert "1 todo, 1 ok, 1 wrong" in told
-    assert "left out 10 tiles with nothing but ignored ground" in told
+    assert "left out 10 tiles with only ignored ground" in told
     assert json.loads((tmp_path / "out/split.json").read_text())["problems"] == [str(p) for p in result.problems]
 
 

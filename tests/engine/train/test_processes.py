@@ -53,8 +53,8 @@ with local_processes(place, 2, 1):
 @pytest.mark.parametrize(
     ("gone", "other", "code", "line"),
     [
-        ("1", "waits", 4, "process 1 was ended by SIGKILL: --resume goes on from the last checkpoint"),
-        ("0", "works", -signal.SIGKILL, "the first process is gone: --resume goes on from the last checkpoint"),
+        ("1", "waits", 4, "process 1 was ended by SIGKILL: --resume continues from the last checkpoint"),
+        ("0", "works", -signal.SIGKILL, "the first process has ended: --resume continues from the last checkpoint"),
     ],
 )
 def test_none_waits_for_one_that_is_gone(tmp_path, gone, other, code, line):

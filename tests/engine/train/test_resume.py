@@ -97,7 +97,7 @@ def test_a_complete_run_says_so_and_can_be_extended(whole, copied, caplog):
     before = {path.name: path.read_bytes() for path in copied.out.iterdir() if path.is_file()}
     result = train(again(copied))
     assert (result.step, result.stopped, result.best) == (8, "", whole[1].best)
-    assert "is complete after 2 epochs: --epochs goes on for more" in caplog.text
+    assert "is complete after 2 epochs: --epochs continues for more" in caplog.text
     assert {path.name: path.read_bytes() for path in copied.out.iterdir() if path.is_file()} == before
     with pytest.raises(ConfigError, match=r"--epochs 1: the run in .* has 2: give more"):
         train(again(copied, epochs=1))

@@ -134,7 +134,7 @@ def test_random_numbers_of_a_pass_follow_from_its_place_among_all_passes():
 def test_a_loss_that_is_not_finite_names_step_and_images():
     model = Linear()
     model.weight.data.fill_(torch.inf)
-    with pytest.raises(DataError, match=r"the loss is inf at step 8 on a\.png: look at these images"):
+    with pytest.raises(DataError, match=r"the loss is inf at step 8 on a\.png: check these images"):
         stepper(model).take(7, iter([batch((9, 9, 9))]))
 
 
