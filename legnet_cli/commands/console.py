@@ -9,11 +9,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
 from legnet_cli.errors import LegnetError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,3 +102,13 @@ def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
     import json
 
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def number_table(*titles: str, **style: Any) -> Table:  # noqa: ANN401 - as rich takes it
+    """A table of words in the first column and numbers in the others; ``style`` as of :class:`rich.table.Table`."""
+    from rich.table import Table
+
+    table = Table(**style)
+    for place, title in enumerate(titles):
+        table.add_column(title, justify="right" if place else "left")
+    return table

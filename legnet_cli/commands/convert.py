@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from legnet_cli.commands.console import list_problems, print_json
+from legnet_cli.commands.console import list_problems, number_table, print_json
 from legnet_cli.commands.options import Terminal, command
 from legnet_cli.engine.convert import ConvertConfig
 from legnet_cli.errors import ConfigError
@@ -52,11 +52,8 @@ convert = command("convert", _convert, ConvertConfig, _Terminal, make=_make)
 
 def _show(result: ConvertResult) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=f"{result.from_format} to {result.to_format}")
-    for heading in ("split", "images", "objects"):
-        table.add_column(heading, justify="left" if heading == "split" else "right")
+    table = number_table("split", "images", "objects", title=f"{result.from_format} to {result.to_format}")
     for name, (images, objects) in result.splits.items():
         table.add_row(name or "all", str(images), str(objects))
     console = Console()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from legnet_cli.commands.console import print_json, resumable
+from legnet_cli.commands.console import number_table, print_json, resumable
 from legnet_cli.commands.options import Terminal, command
 from legnet_cli.commands.predict import show_search
 from legnet_cli.commands.progress import DownloadBar, ProgressBar
@@ -57,7 +57,6 @@ def _as_dict(result: DiffResult) -> dict[str, object]:
 
 def _show(result: DiffResult) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(stderr=True)
     if result.counts:
@@ -66,9 +65,7 @@ def _show(result: DiffResult) -> None:
     else:
         columns = ("class", *result.dates)
         rows = [(name, [date["found"] for date in dates]) for name, dates in result.table.items()]
-    table = Table(*columns)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = number_table(*columns)
     for name, counts in rows:
         table.add_row(name, *(f"{count:,}" for count in counts))
     console.print(table)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from legnet_cli.commands.console import print_json
+from legnet_cli.commands.console import number_table, print_json
 from legnet_cli.commands.options import Terminal, command
 from legnet_cli.commands.predict import show_search
 from legnet_cli.commands.progress import DownloadBar, ProgressBar
@@ -120,11 +120,8 @@ def _show_runs(result: CompareResult) -> None:
 def _table(title: str, head: tuple[str, ...], rows: list[list[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # narrow, to fit 80 characters
-    for number, name in enumerate(head):
-        table.add_column(name, justify="right" if number else "left")
+    table = number_table(*head, title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # narrow, to fit 80 characters
     for row in rows:
         table.add_row(*row)
     Console(stderr=True).print(table)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from legnet_cli.commands.console import print_json
+from legnet_cli.commands.console import number_table, print_json
 from legnet_cli.commands.options import Terminal, command
 from legnet_cli.commands.progress import DownloadBar
 from legnet_cli.engine.export import ExportConfig
@@ -75,12 +75,9 @@ def _show(result: ExportResult) -> None:
 
 
 def _show_parity(console: Console, parity: Parity, maps: tuple[float, float] | None) -> None:
-    from rich.table import Table
 
     limits = parity.tolerance
-    table = Table(f"{parity.tiles} tiles", "PyTorch", "exported", title="parity", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = number_table(f"{parity.tiles} tiles", "PyTorch", "exported", title="parity", title_justify="left")
     table.add_row("boxes over 0.1", *(f"{count:,}" for count in parity.boxes))
     rows = [(f"matched (IoU > {limits.iou}, score within {limits.score})", parity.matched)]
     if parity.matched != parity.strict:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from legnet_cli.commands.console import list_problems, print_json, resumable
+from legnet_cli.commands.console import list_problems, number_table, print_json, resumable
 from legnet_cli.commands.options import Terminal, command
 from legnet_cli.commands.progress import DownloadBar, ProgressBar, clock
 from legnet_cli.engine.predict import PredictConfig
@@ -139,12 +139,9 @@ def _show(result: PredictResult) -> None:
         typer.echo(f"this share is done in {result.seconds:.1f} s; others are not yet", err=True)
         return
     from rich.console import Console
-    from rich.table import Table
 
     estimates = result.estimates
-    table = Table("class", "objects", *(("true ones", "missed") if estimates else ()))
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = number_table("class", "objects", *(("true ones", "missed") if estimates else ()))
     for name, count in result.counts.items():
         known = estimates.get(name)
         more = ("–", "–") if known is None else (f"{known.low:,.0f} to {known.high:,.0f}", f"about {known.missed:,.0f}")
@@ -167,7 +164,6 @@ def _show_scenes(result: PredictResult, console: Console) -> None:
     """Those to look at first: failures, then the scenes of which the largest share had no data to be searched."""
     if _scenes(result) == 1:
         return
-    from rich.table import Table
 
     poor = sorted(result.scenes, key=lambda scene: (-scene.empty / max(scene.tiles, 1), len(scene.detections)))
     rows = [(failure.name, "not searched", "", "") for failure in result.failures[:WORST]]
@@ -175,9 +171,9 @@ def _show_scenes(result: PredictResult, console: Console) -> None:
         empty = f"{scene.empty / max(scene.tiles, 1):.0%}"
         rows.append((scene.name, f"{len(scene.detections):,}", f"{scene.tiles:,}", empty))
     more = _scenes(result) - len(rows)
-    table = Table("scene", "objects", "tiles", "without data", caption=f"and {more:,} more scenes" if more else None)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = number_table(
+        "scene", "objects", "tiles", "without data", caption=f"and {more:,} more scenes" if more else None
+    )
     for row in rows:
         table.add_row(*row)
     console.print(table, highlight=False)

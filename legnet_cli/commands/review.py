@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from legnet_cli.commands.console import print_json
+from legnet_cli.commands.console import number_table, print_json
 from legnet_cli.commands.options import Terminal, command
 from legnet_cli.engine.review import ReviewConfig
 from legnet_cli.errors import counted
@@ -49,13 +49,10 @@ def _as_dict(result: ReviewResult) -> dict[str, object]:
 
 def _show(result: ReviewResult) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(stderr=True)
     kinds = [kind for kind in next(iter(result.counts.values())) if any(own[kind] for own in result.counts.values())]
-    table = Table("class", *kinds, "all")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = number_table("class", *kinds, "all")
     for name, counts in result.counts.items():
         table.add_row(name, *(f"{counts[kind]:,}" for kind in kinds), f"{sum(counts.values()):,}")
     console.print(table)

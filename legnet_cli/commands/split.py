@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from legnet_cli.commands.console import list_problems, print_json, resumable
+from legnet_cli.commands.console import list_problems, number_table, print_json, resumable
 from legnet_cli.commands.options import Terminal, command
 from legnet_cli.commands.progress import ProgressBar
 from legnet_cli.engine.split import SplitConfig
@@ -46,13 +46,10 @@ def _as_dict(result: SplitResult) -> dict[str, object]:
 
 def _show(result: SplitResult) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(stderr=True)
     names = list(result.splits)
-    table = Table("", *(name or "all" for name in names), title=f"{result.out}")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = number_table("", *(name or "all" for name in names), title=f"{result.out}")
     for row, key in (
         ("images", "source"),
         ("tiles", "tiles"),
