@@ -3,12 +3,12 @@
     uv run examples/review_proof.py HIT-UAV work --start start.safetensors
 
 A weak detector is trained on a few of HIT-UAV's frames (Suo et al., Scientific Data 10:227, 2023; CC BY 4.0) from
-weights that know none of them, and searches others. Of these boxes some are chosen, corrected as the labels of the
-frames say, by script but through the same GeoPackage, and learned from. What is chosen differs: by `legnet review`, at
-random among the reported boxes, or by the score alone, the nearest to the threshold first. Either way what the model
-shows in the square around a chosen box is corrected along with it, and counts. As many corrections are learned from for
-as many steps, however many tiles they lie in. Each result is a line of results.jsonl; what stands there is not done
-again.
+weights that know none of them, calibrated on some, and searches others. Of these boxes some are chosen, corrected as
+the labels of the frames say, by script but through the same GeoPackage, and learned from. What is chosen differs: by
+`legnet review`, at random among the reported boxes, or by the score alone, the nearest to the threshold first. Either
+way what the model shows in the square around a chosen box is corrected along with it, and counts. As many corrections
+are learned from for as many steps, however many tiles they lie in. Each result is a line of results.jsonl; what stands
+there is not done again.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from legnet_cli.engine.split import SplitConfig, split
 from legnet_cli.engine.train import TrainConfig, train
 
 CLASSES = ("Person", "Car", "Bicycle")
-STEPS = {100: 80, 400: 180, 200: 120, 50: 60}  # of learning from so many rows; first what tells most
-BASE, POOL, TEST = 50, 300, 60  # frames
+STEPS = {100: 80, 400: 160, 200: 120, 50: 60}  # of learning from so many rows; first what tells most
+BASE, POOL, CHECK, TEST = 100, 300, 60, 60  # frames
 SHARE = 2 / 3  # of the pool that a seed chooses from
 RECIPE = "oriented-rcnn/legnet-nano"
-TILE, OVERLAP, BATCH, LR = 160, 32, 8, 4e-4
+TILE, OVERLAP, BATCH, LR = 160, 32, 8, 3e-4
 FEW = tuple(
     f"model.train_cfg.{name}"
     for name in ("rcnn.sampler.num=64", "rpn_proposal.nms_pre=300", "rpn_proposal.max_per_img=300")
@@ -50,11 +50,12 @@ Truth = dict[str, list[tuple[shapely.Polygon, str]]]
 
 
 def copy_frames(hit_uav: Path, work: Path) -> None:
-    """Folders ``base``, ``pool`` and ``test`` of frames with their labels."""
+    """Folders ``base``, ``pool``, ``check`` and ``test`` of frames with their labels."""
     lists = {part: (hit_uav / "splits" / f"{part}.txt").read_text().split() for part in ("train", "test")}
     order = np.random.default_rng(0).permutation(lists["train"])
     test = np.random.default_rng(1).permutation(lists["test"])[:TEST]
-    for part, names in (("base", order[:BASE]), ("pool", order[BASE : BASE + POOL]), ("test", test)):
+    base, pool, check, _ = np.split(order, np.cumsum((BASE, POOL, CHECK)))
+    for part, names in (("base", base), ("pool", pool), ("check", check), ("test", test)):
         for folder, suffix in (("images", "jpg"), ("labelTxt", "txt")):
             (work / part / folder).mkdir(parents=True, exist_ok=True)
             for name in names:
@@ -173,15 +174,21 @@ def measure(work: Path, weights: Path) -> dict[str, float]:
 
 
 def repeat(data: Path, number: int) -> int:
-    """Copy tiles, each as often as the others or once more, until there are ``number``; how many there were."""
-    tiles = sorted((data / "images").iterdir())
-    if not 0 < len(tiles) <= number:
-        raise ValueError(f"{len(tiles)} tiles cannot be shown in {number} places")
-    for place in range(len(tiles), number):
+    """Copy tiles, each as often as the others or once more, or leave some out, so that there are ``number``.
+
+    Returns:
+        How many there were.
+    """
+    tiles = np.random.default_rng(0).permutation(sorted((data / "images").iterdir())).tolist()
+    for place in range(max(number, len(tiles))):
         tile = tiles[place % len(tiles)]
-        shutil.copy(tile, tile.with_stem(f"{tile.stem}_{place}"))
         labels = data / "annfiles" / f"{tile.stem}.txt"
-        shutil.copy(labels, labels.with_stem(f"{tile.stem}_{place}"))
+        if place >= number:
+            tile.unlink()
+            labels.unlink()
+        elif place >= len(tiles):
+            shutil.copy(tile, tile.with_stem(f"{tile.stem}_{place}"))
+            shutil.copy(labels, labels.with_stem(f"{tile.stem}_{place}"))
     return len(tiles)
 
 
@@ -227,6 +234,10 @@ def main(
             classes=CLASSES, overrides=(*FEW, "warmup=30"), workers=0, precision="bf16",
         ))  # fmt: skip
     if not boxes.exists():
+        evaluate(EvalConfig(
+            work / "check", work / "calibration", (str(base),), classes=CLASSES, ignore_others=True, calibrate=True,
+            write_back=True, tile=640, overlap=64,
+        ))  # fmt: skip
         predict(PredictConfig((str(work / "pool/images"),), boxes, str(base), tile=640, overlap=64, score=0.05))
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     made = {(one["method"], one["most"], one["seed"]) for one in done}
