@@ -112,6 +112,8 @@ class Writer:
         Raises:
             DataError: one cannot be drawn.
         """
+        if not previews:
+            return []
         from legnet_cli.engine.predict.preview import enlarge, write_preview  # OpenCV and Pillow: 30 MB
 
         drawn = []
