@@ -4,6 +4,7 @@
 
 For Linux and macOS. By turns with ``import torch``, which it cannot undercut: a tile of 256 × 256 pixels. Then scenes
 up to 1.6 gigapixels, nearly all of them without a stored pixel, each with a preview. LEGNet-tiny has random weights.
+Peaks count the libraries that are mapped: take PyTorch's CPU build, CUDA's own alone take 300 MB more.
 """
 
 from __future__ import annotations

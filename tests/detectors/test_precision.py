@@ -46,6 +46,21 @@ def test_only_slower_ones_are_refused_and_are_measured_once(seconds, bf16, ratio
     assert sorted(seconds["built"]) == ["bf16", "fp32"]
 
 
+def test_load_that_comes_and_goes_slows_both(seconds):
+    checkpoint, ticks = load_checkpoint(EMBEDDED), itertools.count()
+    seconds["bf16"] = 1.2
+    # searches take ten times as long in the first few searches
+    clock = [0.0, 0.0]
+
+    def loaded():
+        now, (before, shown) = seconds["clock"](), clock
+        clock[:] = now, shown + (now - before) * (10 if next(ticks) < 6 else 1)
+        return clock[1]
+
+    with pytest.raises(ConfigError, match=r"1\.2 times as long"):
+        refuse_slower(checkpoint, "bf16", loaded)
+
+
 def test_weights_are_loaded_if_it_is_forced_or_fast(monkeypatch):
     def slow(checkpoint, precision):
         raise ConfigError(f"{precision} is slow")
