@@ -57,6 +57,7 @@ training and validation alone.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from dataclasses import replace
@@ -68,10 +69,14 @@ import numpy as np
 import torch
 import typer
 from make_scene import CLASSES, draw_scene
+from numpy.typing import NDArray
 
 from legnet_cli.boxes import boxes_to_polygons
-from legnet_cli.detectors.weights.checkpoint import read_checkpoint, save_checkpoint
+from legnet_cli.data.datasets import load_dataset
+from legnet_cli.detectors.weights.checkpoint import read_checkpoint, rewrite_card, save_checkpoint
+from legnet_cli.detectors.weights.sizes import SizeLimits
 from legnet_cli.engine.split import SplitConfig, split
+from legnet_cli.engine.train.sizes import learn_sizes
 
 LEFT_OUT = ("DontCare",)
 TRAINED_ON = "infrared drone images (HIT-UAV, Suo et al. 2023, CC BY 4.0) and synthetic scenes"
@@ -162,6 +167,34 @@ def mix(
         if tensor.is_floating_point():
             state[name] = torch.lerp(tensor.float(), state[name].float(), share)
     save_checkpoint(out, state, replace(second.card, name=out.stem), torch.float16)
+
+
+@app.command()
+def sizes(
+    weights: Annotated[Path, typer.Argument(help="Weight file.")],
+    hit_uav: Annotated[Path, typer.Argument(help="Folder of HIT-UAV.")],
+    sen2ships: Annotated[Path, typer.Argument(help="Folder of harbours: a.tif with a.geojson beside it.")],
+) -> None:
+    """Put limits of sizes into the card: in pixels for HIT-UAV, whose flights differ in height, else in metres."""
+    card, found = read_checkpoint(weights).card, {}
+    with tempfile.TemporaryDirectory() as folder:
+        take_frames(hit_uav, Path(folder, "hit-uav"), "train")
+        found.update(learn_sizes(load_dataset(Path(folder, "hit-uav"), sizes=True).images, card.classes, None) or {})
+    real = learn_sizes(load_dataset(sen2ships, sizes=True).images, card.classes, None) or {}
+    sides: dict[str, list[NDArray[np.float64]]] = {}
+    for seed in range(1000, 1020):
+        gsd = float(np.random.default_rng(seed).uniform(0.4, 0.65))
+        _, objects = draw_scene(1024, gsd, seed)
+        for label, box in zip(objects.labels, objects.boxes, strict=True):
+            sides.setdefault(CLASSES[label], []).append(box[2:4] * gsd)
+    for name in sorted({*sides, *real} & {*card.classes} - {*found}):
+        limits = SizeLimits.learn(np.array(sides[name]), metres=True) if name in sides else None
+        both = [one for one in (limits, real.get(name) and SizeLimits.from_dict(real[name])) if one]
+        joined = both[0].joined(both[1]) if len(both) == 2 else both[0]
+        assert joined is not None
+        found[name] = joined.to_dict()
+    rewrite_card(weights, replace(card, sizes=found))
+    typer.echo(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
     uv run examples/review_proof.py HIT-UAV work --start start.safetensors
 
 A weak detector is trained on a few of HIT-UAV's frames (Suo et al., Scientific Data 10:227, 2023; CC BY 4.0) from
-weights that know none of them, calibrated on some, and searches others. Of these boxes some are chosen, corrected as
-the labels of the frames say, by script but through the same GeoPackage, and learned from. What is chosen differs: by
-`legnet review`, at random among the reported boxes, or by the score alone, the nearest to the threshold first. Either
-way what the model shows in the square around a chosen box is corrected along with it, and counts. As many corrections
-are learned from for as many steps, however many tiles they lie in. Each result is a line of results.jsonl; what stands
-there is not done again.
+weights that know none of them, and searches others. Of these boxes some are chosen, corrected as the labels of the
+frames say, by script but through the same GeoPackage, and learned from. What is chosen differs: by `legnet review`, at
+random among the reported boxes, or by the score alone, the nearest to the threshold first. Either way what the model
+shows in the square around a chosen box is corrected along with it, and counts. Training is longer where the objects lie
+in more tiles; ``--equal-steps`` shows as many tiles for as many corrections, some of them more often. Each result is a
+line of results.jsonl (results-equal.jsonl); what stands there is not done again.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from legnet_cli.engine.split import SplitConfig, split
 from legnet_cli.engine.train import TrainConfig, train
 
 CLASSES = ("Person", "Car", "Bicycle")
-STEPS = {100: 80, 400: 160, 200: 120, 50: 60}  # of learning from so many rows; first what tells most
-BASE, POOL, CHECK, TEST = 100, 300, 60, 60  # frames
+EQUAL_STEPS = {100: 80, 400: 180, 200: 120, 50: 60}  # by number of rows; first what tells most
+BASE, POOL, TEST = 50, 300, 60  # frames
 SHARE = 2 / 3  # of the pool that a seed chooses from
 RECIPE = "oriented-rcnn/legnet-nano"
-TILE, OVERLAP, BATCH, LR = 160, 32, 8, 3e-4
+TILE, OVERLAP, BATCH, LR = 160, 32, 8, 4e-4
 FEW = tuple(
     f"model.train_cfg.{name}"
     for name in ("rcnn.sampler.num=64", "rpn_proposal.nms_pre=300", "rpn_proposal.max_per_img=300")
@@ -50,12 +50,11 @@ Truth = dict[str, list[tuple[shapely.Polygon, str]]]
 
 
 def copy_frames(hit_uav: Path, work: Path) -> None:
-    """Folders ``base``, ``pool``, ``check`` and ``test`` of frames with their labels."""
+    """Folders ``base``, ``pool`` and ``test`` of frames with their labels."""
     lists = {part: (hit_uav / "splits" / f"{part}.txt").read_text().split() for part in ("train", "test")}
     order = np.random.default_rng(0).permutation(lists["train"])
     test = np.random.default_rng(1).permutation(lists["test"])[:TEST]
-    base, pool, check, _ = np.split(order, np.cumsum((BASE, POOL, CHECK)))
-    for part, names in (("base", base), ("pool", pool), ("check", check), ("test", test)):
+    for part, names in (("base", order[:BASE]), ("pool", order[BASE : BASE + POOL]), ("test", test)):
         for folder, suffix in (("images", "jpg"), ("labelTxt", "txt")):
             (work / part / folder).mkdir(parents=True, exist_ok=True)
             for name in names:
@@ -173,26 +172,21 @@ def measure(work: Path, weights: Path) -> dict[str, float]:
     return {"map50": found["summary"]["area"]["mAP50"], **found["ap"]["area"]["0.50"]}
 
 
-def repeat(data: Path, number: int) -> int:
-    """Copy tiles, each as often as the others or once more, or leave some out, so that there are ``number``.
-
-    Returns:
-        How many there were.
-    """
-    tiles = np.random.default_rng(0).permutation(sorted((data / "images").iterdir())).tolist()
-    for place in range(max(number, len(tiles))):
+def repeat(data: Path, number: int) -> None:
+    """Copy tiles, each as often as the others or once more, until there are ``number``."""
+    tiles = sorted((data / "images").iterdir())
+    if not 0 < len(tiles) <= number:
+        raise ValueError(f"{len(tiles)} tiles cannot be shown in {number} places")
+    for place in range(len(tiles), number):
         tile = tiles[place % len(tiles)]
+        shutil.copy(tile, tile.with_stem(f"{tile.stem}_{place}"))
         labels = data / "annfiles" / f"{tile.stem}.txt"
-        if place >= number:
-            tile.unlink()
-            labels.unlink()
-        elif place >= len(tiles):
-            shutil.copy(tile, tile.with_stem(f"{tile.stem}_{place}"))
-            shutil.copy(labels, labels.with_stem(f"{tile.stem}_{place}"))
-    return len(tiles)
+        shutil.copy(labels, labels.with_stem(f"{tile.stem}_{place}"))
 
 
-def learn(work: Path, name: str, way: Callable[..., Choice], most: int, seed: int) -> dict[str, Any]:
+def learn(
+    work: Path, name: str, way: Callable[..., Choice], most: int, seed: int, *, equal_steps: bool
+) -> dict[str, Any]:
     """Choose, correct, learn and measure; what became of the rows, and the test AP."""
     folder = work / f"{name}-{most}-{seed}"
     path = folder / "review.gpkg"
@@ -201,11 +195,14 @@ def learn(work: Path, name: str, way: Callable[..., Choice], most: int, seed: in
     status = correct(path, read_truth(work / "pool/labelTxt"))
     source = work / "pool/images"
     split(SplitConfig(source, folder / "tiles", labels=str(path), tile=TILE, overlap=OVERLAP, overwrite=True))
-    tiles = repeat(folder / "tiles", STEPS[most] * BATCH // 2)
+    tiles = len(list((folder / "tiles/images").iterdir()))
+    if equal_steps:
+        repeat(folder / "tiles", EQUAL_STEPS[most] * BATCH // 2)
     config = TrainConfig(
         data=folder / "tiles", also=work / "base-tiles", out=folder / "run", recipe=RECIPE, hold_out=0.0,
-        weights=str(work / "base-run/last.safetensors"), epochs=1, batch=BATCH, lr=LR, overrides=FEW, workers=0,
-        precision="bf16", seed=seed, overwrite=True,
+        weights=str(work / "base-run/last.safetensors"), batch=BATCH, lr=LR, overrides=FEW, workers=0,
+        epochs=1 if equal_steps else max(1, round(40 * BATCH / (2 * tiles))), precision="bf16", seed=seed,
+        overwrite=True,
     )  # fmt: skip
     steps = train(config).step
     result = {"status": status, "tiles": tiles, "steps": steps, **measure(work, folder / "run/last.safetensors")}
@@ -218,10 +215,12 @@ def main(
     work: Annotated[Path, typer.Argument(help="Folder to work in.")],
     start: Annotated[str, typer.Option(help="Weights that have not seen HIT-UAV: file or none.")] = "none",
     seeds: Annotated[int, typer.Option(help="Number of repetitions.")] = 3,
+    equal_steps: Annotated[bool, typer.Option("--equal-steps", help="Train as long for every choice.")] = False,
     runs: Annotated[int, typer.Option(help="Stop after N results of this call; 0 never.")] = 0,
 ) -> None:
     """Write results.jsonl and print the table."""
-    base, boxes, results = work / "base-run/last.safetensors", work / "boxes.gpkg", work / "results.jsonl"
+    base, boxes = work / "base-run/last.safetensors", work / "boxes.gpkg"
+    results = work / ("results-equal.jsonl" if equal_steps else "results.jsonl")
     if not (work / "test").exists():
         copy_frames(hit_uav, work)
     for tile, out in ((320, work / "base-large"), (TILE, work / "base-tiles")):
@@ -234,21 +233,19 @@ def main(
             classes=CLASSES, overrides=(*FEW, "warmup=30"), workers=0, precision="bf16",
         ))  # fmt: skip
     if not boxes.exists():
-        evaluate(EvalConfig(
-            work / "check", work / "calibration", (str(base),), classes=CLASSES, ignore_others=True, calibrate=True,
-            write_back=True, tile=640, overlap=64,
-        ))  # fmt: skip
         predict(PredictConfig((str(work / "pool/images"),), boxes, str(base), tile=640, overlap=64, score=0.05))
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     made = {(one["method"], one["most"], one["seed"]) for one in done}
     jobs = [("base", 0, 0)]
-    jobs += [(name, most, seed) for most in STEPS for seed in range(seeds) for name in methods(seed)]
+    jobs += [(name, most, seed) for most in EQUAL_STEPS for seed in range(seeds) for name in methods(seed)]
     for name, most, seed in [job for job in jobs if job not in made][: runs or None]:
-        found = learn(work, name, methods(seed)[name], most, seed) if most else measure(work, base)
+        found = (
+            learn(work, name, methods(seed)[name], most, seed, equal_steps=equal_steps) if most else measure(work, base)
+        )
         done.append({"method": name, "most": most, "seed": seed, **found})
         with results.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")
-    for most in (0, *sorted(STEPS)):
+    for most in (0, *sorted(EQUAL_STEPS)):
         for name in ("base", "review", "random", "score"):
             values = [one["map50"] for one in done if (one["method"], one["most"]) == (name, most)]
             if values:

@@ -4,7 +4,8 @@
     uv run legnet predict sen2ships/athens.tif --weights fold.safetensors --gsd 5 --classes ship --out athens.geojson
 
 Each step shows crops of harbours (see harbours.py), a few of HIT-UAV's frames and of synthetic scenes, so that the
-objects learned before stay known. Stem and first stage of the backbone and all statistics stay as they are.
+objects learned before stay known: what backbone and neck make of these shall stay near what they made of them at the
+start (``--keep``). Stem and first stage of the backbone and all statistics stay as they are.
 """
 
 from __future__ import annotations
@@ -105,6 +106,25 @@ def losses(model: Any, samples: list[Sample], classes: tuple[str, ...]) -> Tenso
     return sum(sum(value) if isinstance(value, list) else value for name, value in found.items() if "loss" in name)
 
 
+class Kept:
+    """Features of a model that is being trained, and how far those of some images are from what they were at first."""
+
+    def __init__(self, model: Any) -> None:
+        self._now, self._first = halved(model.extract_feat), halved(copy.deepcopy(model).eval().extract_feat)
+        self.number = 0  # images at the end of a batch that are to stay
+        self.distance = torch.zeros(())
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
+        """See mmdet's ``extract_feat``; sets ``distance``, the squared change in parts of the square, over levels."""
+        levels = self._now(images)
+        if self.number:
+            with torch.no_grad():
+                first = self._first(images[-self.number :])
+            pairs = ((level[-self.number :], was) for level, was in zip(levels, first, strict=True))
+            self.distance = sum((((now - was) ** 2).mean() / (was**2).mean() for now, was in pairs), torch.zeros(()))
+        return levels
+
+
 def trainable(checkpoint: Checkpoint) -> nn.Module:
     """The detector of the weights, frozen as far as the module says."""
     config = model_config(get_recipe(checkpoint.card.recipe), len(checkpoint.card.classes))
@@ -131,6 +151,7 @@ def main(
     steps: Annotated[int, typer.Option(help="Number of steps.")] = 400,
     mix: Annotated[str, typer.Option(help="Crops of harbours, HIT-UAV and synthetic scenes in a step.")] = "3,1,1",
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 8e-4,
+    keep: Annotated[float, typer.Option(help="Weight of features that shall stay.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of all choices.")] = 0,
 ) -> None:
     """Train and write the weights."""
@@ -145,7 +166,8 @@ def main(
     checkpoint = read_checkpoint(fetch(weights))
     model: Any = trainable(checkpoint)
     average = copy.deepcopy(model).eval()
-    model.extract_feat = halved(model.extract_feat)
+    model.extract_feat = kept = Kept(model)
+    kept.number = numbers[1] + numbers[2] if keep else 0
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05)
 
@@ -161,14 +183,15 @@ def main(
         samples = [harbour_sample() for _ in range(numbers[0])]
         samples += [window(frame(hit_uav, str(rng.choice(frames))), rng) for _ in range(numbers[1])]
         samples += [window(scenes[rng.integers(len(scenes))], rng) for _ in range(numbers[2])]
-        loss = losses(model, samples, checkpoint.card.classes)
+        loss = losses(model, samples, checkpoint.card.classes) + keep * kept.distance
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 20)
         optimizer.step()
         follow(average, model, step + 1, 0.99)
         if (step + 1) % 25 == 0:
-            typer.echo(f"step {step + 1}, loss {float(loss):.3f}, lr {rate:.2e}")
+            change = float(kept.distance)
+            typer.echo(f"step {step + 1}, loss {float(loss):.3f}, features changed {change:.3f}, lr {rate:.2e}")
     trained_on = f"{TRAINED_ON}; {HARBOURS}"
     card = replace(checkpoint.card, name=out.stem, gsd=(0.4, GSD), trained_on=trained_on, data_sha256=None)
     save_checkpoint(out, average.state_dict(), card, torch.float16)
