@@ -73,6 +73,7 @@ def main(
     work: Annotated[Path, typer.Argument(help="Folder to work in.")],
     folds: Annotated[list[str], typer.Argument(help="Harbours and weights that have not seen them: a,b=file.")],
     tta: Annotated[str, typer.Option(help="Views: none, flips or full.")] = "none",
+    min_precision: Annotated[float | None, typer.Option(help="Calibrate for it, not for the best F1.")] = None,
     write_back: Annotated[Path | None, typer.Option(help="Weights whose card gets the calibration.")] = None,
 ) -> None:
     """Search, measure and print the table."""
@@ -113,7 +114,7 @@ def main(
             )
     if write_back is not None:
         card = read_checkpoint(write_back).card
-        known = {**(card.calibration or {}), "ship": calibrate(measured, Aim())["ship"].to_dict()}
+        known = {**(card.calibration or {}), "ship": calibrate(measured, Aim(min_precision))["ship"].to_dict()}
         rewrite_card(write_back, card.calibrated("", known))
 
 

@@ -37,7 +37,22 @@ The last stage shows harbours (see train_harbours.py), from the file above, here
         --steps 600 --mix 3,2,1 --lr 6e-4 --seed 2
     uv run examples/train_harbours.py sen2ships HIT-UAV harbours.safetensors --weights more.safetensors \\
         --steps 180 --mix 2,4,0 --lr 3e-4 --seed 3
-    uv run examples/nano.py mix before.safetensors harbours.safetensors legnet-nano.safetensors --share 0.6
+    uv run examples/nano.py mix before.safetensors harbours.safetensors second.safetensors --share 0.6
+    uv run examples/train_harbours.py sen2ships HIT-UAV joint.safetensors --weights second.safetensors \\
+        --steps 1300 --mix 4,3,1 --lr 8e-4 --seed 4 --keep 1
+    uv run examples/train_harbours.py sen2ships HIT-UAV calm.safetensors --weights joint.safetensors \\
+        --steps 200 --mix 2,5,0 --lr 2.5e-4 --seed 5
+    uv run examples/nano.py mix second.safetensors calm.safetensors legnet-nano.safetensors --share 0.75
+
+and its card is completed by limits of sizes, by what scores mean on HIT-UAV's validation images, and of ships in
+harbours that were not seen:
+
+    uv run examples/nano.py sizes legnet-nano.safetensors HIT-UAV sen2ships
+    uv run legnet eval --weights legnet-nano.safetensors --data nano-whole --split val \\
+        --classes Person,Car,Bicycle --ignore-others --calibrate --write-back --out runs/nano-val
+    uv run examples/harbours_score.py sen2ships work athens,casablanca,klang=fold1.safetensors \\
+        busan,gdynia,marseille=fold2.safetensors algiers,durban,hedland=fold3.safetensors \\
+        --min-precision 0.72 --write-back legnet-nano.safetensors
 
 The first two commands ran before harbours/background.geojson and most ships by eye were there. What a harbour that was
 not seen shows was measured with weights of ``--weights before.safetensors --hold a,b,c --mix 4,0,0`` of 700 steps (800

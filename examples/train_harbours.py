@@ -151,7 +151,7 @@ def main(
     steps: Annotated[int, typer.Option(help="Number of steps.")] = 400,
     mix: Annotated[str, typer.Option(help="Crops of harbours, HIT-UAV and synthetic scenes in a step.")] = "3,1,1",
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 8e-4,
-    keep: Annotated[float, typer.Option(help="Weight of features that shall stay.")] = 1.0,
+    keep: Annotated[float, typer.Option(help="Weight of features that shall stay.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of all choices.")] = 0,
 ) -> None:
     """Train and write the weights."""
