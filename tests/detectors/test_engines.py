@@ -58,7 +58,7 @@ def test_the_fastest_engine_that_was_measured_is_taken(cache, monkeypatch):
 
 
 def test_lower_threshold_of_the_file_is_not_seen(cache):
-    tile = synthetic_tile(192, 256, 0)[None]
+    tile = synthetic_tile(192, 256, 2)[None]
     both = [
         load_detector(EMBEDDED, device="cpu", engine=name, score_threshold=0.4) for name in ("torch", "onnxruntime")
     ]

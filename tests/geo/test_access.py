@@ -92,7 +92,7 @@ def test_a_vrt_on_a_disk_reads_from_disks_alone(tmp_path, server, source):
     (tmp_path / "in.vrt").write_text(vrt(f"/vsicurl/{server}/a.tif"))
     named = escape(wms(server)) if source == "<in XML>" else source.format(server=server)
     (tmp_path / "a.vrt").write_text(vrt(named, relative=int(source == "in.vrt")))
-    with pytest.raises(DataError, match=r"(a|in)\.vrt: reads .+, which a VRT at its place may not"):
+    with pytest.raises(DataError, match=r"(a|in)\.vrt: reads .+, which a VRT there may not read"):
         read_pixels(tmp_path / "a.vrt")
 
 
