@@ -2,13 +2,13 @@
 
     uv run examples/review_proof.py HIT-UAV work --start start.safetensors
 
-A weak detector is trained on a few of HIT-UAV's frames (Suo et al., Scientific Data 10:227, 2023; CC BY 4.0) from
-weights that know none of them, and searches others. Of these boxes some are chosen, corrected as the labels of the
-frames say, by script but through the same GeoPackage, and learned from. What is chosen differs: by `legnet review`, at
-random among the reported boxes, or by the score alone, the nearest to the threshold first. Either way what the model
-shows in the square around a chosen box is corrected along with it, and counts. Training is longer where the objects lie
-in more tiles; ``--equal-steps`` shows as many tiles for as many corrections, some of them more often. Each result is a
-line of results.jsonl (results-equal.jsonl); what stands there is not done again.
+A detector learns all it can from a few of HIT-UAV's frames (Suo et al., Scientific Data 10:227, 2023; CC BY 4.0), from
+weights that know none of them, is calibrated on others, and searches more. Of these boxes some are chosen, corrected as
+the labels of the frames say, by script but through the same GeoPackage, and learned from. What is chosen differs: by
+`legnet review`, at random among the reported boxes, or by the score alone, the nearest to the threshold first. Either
+way what the model shows in the square around a chosen box is corrected along with it, and counts. All learn for 300
+steps at the rate that `train` takes by itself, half of each batch from the old frames; ``old`` sees nothing else, for
+330. Each result is a line of results.jsonl; what stands there is not done again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,11 +36,12 @@ from legnet_cli.engine.split import SplitConfig, split
 from legnet_cli.engine.train import TrainConfig, train
 
 CLASSES = ("Person", "Car", "Bicycle")
-EQUAL_STEPS = {100: 80, 400: 180, 200: 120, 50: 60}  # by number of rows; first what tells most
-BASE, POOL, TEST = 50, 300, 60  # frames
+MOST = (400, 200, 100, 50)  # corrected objects
+BASE, POOL, TEST, VAL = 50, 300, 60, 40  # frames
+STEPS, ROUNDS = 300, (5, 5, 10)  # of each way to choose; epochs of the detector, the rate falling to 0 in each
 SHARE = 2 / 3  # of the pool that a seed chooses from
 RECIPE = "oriented-rcnn/legnet-nano"
-TILE, OVERLAP, BATCH, LR = 160, 32, 8, 4e-4
+TILE, OVERLAP, BATCH = 160, 32, 8
 FEW = tuple(
     f"model.train_cfg.{name}"
     for name in ("rcnn.sampler.num=64", "rpn_proposal.nms_pre=300", "rpn_proposal.max_per_img=300")
@@ -50,11 +52,11 @@ Truth = dict[str, list[tuple[shapely.Polygon, str]]]
 
 
 def copy_frames(hit_uav: Path, work: Path) -> None:
-    """Folders ``base``, ``pool`` and ``test`` of frames with their labels."""
-    lists = {part: (hit_uav / "splits" / f"{part}.txt").read_text().split() for part in ("train", "test")}
-    order = np.random.default_rng(0).permutation(lists["train"])
-    test = np.random.default_rng(1).permutation(lists["test"])[:TEST]
-    for part, names in (("base", order[:BASE]), ("pool", order[BASE : BASE + POOL]), ("test", test)):
+    """Folders ``base``, ``pool``, ``test`` and ``val`` of frames with their labels."""
+    lists = [(hit_uav / "splits" / f"{part}.txt").read_text().split() for part in ("train", "test", "val")]
+    order, test, val = (np.random.default_rng(seed).permutation(names) for seed, names in enumerate(lists))
+    parts = {"base": order[:BASE], "pool": order[BASE : BASE + POOL], "test": test[:TEST], "val": val[:VAL]}
+    for part, names in parts.items():
         for folder, suffix in (("images", "jpg"), ("labelTxt", "txt")):
             (work / part / folder).mkdir(parents=True, exist_ok=True)
             for name in names:
@@ -162,18 +164,18 @@ def methods(seed: int) -> dict[str, Callable[..., Choice]]:
     return {name: partial(within, seed, way) for name, way in ways.items()}
 
 
-def measure(work: Path, weights: Path) -> dict[str, float]:
-    """Test AP at IoU 0.5 of each class, and their mean."""
+def measure(work: Path, weights: Path, part: str = "test") -> dict[str, float]:
+    """AP at IoU 0.5 of each class, and their mean; calibrates the weights with what is not ``test``."""
     config = EvalConfig(
-        data=work / "test", weights=str(weights), out=work / "eval", tile=640, overlap=64, classes=CLASSES,
-        ignore_others=True, overwrite=True,
+        data=work / part, weights=(str(weights),), out=work / "eval", tile=640, overlap=64, classes=CLASSES,
+        ignore_others=True, calibrate=part != "test", write_back=part != "test", overwrite=True,
     )  # fmt: skip
     found = evaluate(config).metrics
     return {"map50": found["summary"]["area"]["mAP50"], **found["ap"]["area"]["0.50"]}
 
 
-def repeat(data: Path, number: int) -> None:
-    """Copy tiles, each as often as the others or once more, until there are ``number``."""
+def repeat(data: Path, number: int) -> int:
+    """Copy tiles, each as often as the others or once more, until there are ``number``; how many there were."""
     tiles = sorted((data / "images").iterdir())
     if not 0 < len(tiles) <= number:
         raise ValueError(f"{len(tiles)} tiles cannot be shown in {number} places")
@@ -182,30 +184,44 @@ def repeat(data: Path, number: int) -> None:
         shutil.copy(tile, tile.with_stem(f"{tile.stem}_{place}"))
         labels = data / "annfiles" / f"{tile.stem}.txt"
         shutil.copy(labels, labels.with_stem(f"{tile.stem}_{place}"))
+    return len(tiles)
 
 
-def learn(
-    work: Path, name: str, way: Callable[..., Choice], most: int, seed: int, *, equal_steps: bool
-) -> dict[str, Any]:
+def make_base(work: Path, start: str) -> None:
+    """A detector that knows the few frames well, from weights ``start``."""
+    for tile, out in ((320, work / "base-large"), (TILE, work / "base-tiles")):
+        config = SplitConfig(work / "base", out, tile=tile, overlap=tile // 3, background=0.1, overwrite=True)
+        split(replace(config, classes=CLASSES, ignore_others=True))
+    common = TrainConfig(recipe=RECIPE, overrides=FEW, workers=0, precision="bf16", hold_out=0.0, overwrite=True)
+    train(replace(
+        common, data=work / "base-large", out=work / "run-0", weights=start, epochs=4, batch=4, lr=1e-3,
+        classes=CLASSES, overrides=(*FEW, "warmup=30"),
+    ))  # fmt: skip
+    for number, epochs in enumerate(ROUNDS):
+        weights, out = work / f"run-{number}/last.safetensors", work / f"run-{number + 1}"
+        train(replace(common, data=work / "base-tiles", out=out, weights=str(weights), epochs=epochs, batch=BATCH))
+    shutil.copy(work / f"run-{len(ROUNDS)}/last.safetensors", work / "base.safetensors")
+
+
+def learn(work: Path, name: str, way: Callable[..., Choice] | None, most: int, seed: int) -> dict[str, Any]:
     """Choose, correct, learn and measure; what became of the rows, and the test AP."""
-    folder = work / f"{name}-{most}-{seed}"
-    path = folder / "review.gpkg"
+    folder, old = work / f"{name}-{most}-{seed}", work / "base-tiles"
+    path, tiles = folder / "review.gpkg", folder / "tiles"
     folder.mkdir(exist_ok=True)
-    review(ReviewConfig((str(work / "boxes.gpkg"),), path, (str(work / "pool/images"),), most, overwrite=True), way)
-    status = correct(path, read_truth(work / "pool/labelTxt"))
-    source = work / "pool/images"
-    split(SplitConfig(source, folder / "tiles", labels=str(path), tile=TILE, overlap=OVERLAP, overwrite=True))
-    tiles = len(list((folder / "tiles/images").iterdir()))
-    if equal_steps:
-        repeat(folder / "tiles", EQUAL_STEPS[most] * BATCH // 2)
+    status: dict[str, int] = {}
+    if way:
+        images = work / "pool/images"
+        review(ReviewConfig((str(work / "boxes.gpkg"),), path, (str(images),), most, overwrite=True), way)
+        status = correct(path, read_truth(work / "pool/labelTxt"))
+        split(SplitConfig(images, tiles, labels=str(path), tile=TILE, overlap=OVERLAP, overwrite=True))
+    number = repeat(tiles, STEPS * BATCH // 2) if way else 0
     config = TrainConfig(
-        data=folder / "tiles", also=work / "base-tiles", out=folder / "run", recipe=RECIPE, hold_out=0.0,
-        weights=str(work / "base-run/last.safetensors"), batch=BATCH, lr=LR, overrides=FEW, workers=0,
-        epochs=1 if equal_steps else max(1, round(40 * BATCH / (2 * tiles))), precision="bf16", seed=seed,
-        overwrite=True,
+        data=tiles if way else old, also=old if way else None, out=folder / "run", recipe=RECIPE, hold_out=0.0,
+        weights=str(work / "base.safetensors"), batch=BATCH, epochs=1 if way else ROUNDS[0], overrides=FEW, workers=0,
+        precision="bf16", seed=seed, overwrite=True,
     )  # fmt: skip
     steps = train(config).step
-    result = {"status": status, "tiles": tiles, "steps": steps, **measure(work, folder / "run/last.safetensors")}
+    result = {"status": status, "tiles": number, "steps": steps, **measure(work, folder / "run/last.safetensors")}
     shutil.rmtree(folder)
     return result
 
@@ -215,38 +231,28 @@ def main(
     work: Annotated[Path, typer.Argument(help="Folder to work in.")],
     start: Annotated[str, typer.Option(help="Weights that have not seen HIT-UAV: file or none.")] = "none",
     seeds: Annotated[int, typer.Option(help="Number of repetitions.")] = 3,
-    equal_steps: Annotated[bool, typer.Option("--equal-steps", help="Train as long for every choice.")] = False,
     runs: Annotated[int, typer.Option(help="Stop after N results of this call; 0 never.")] = 0,
 ) -> None:
     """Write results.jsonl and print the table."""
-    base, boxes = work / "base-run/last.safetensors", work / "boxes.gpkg"
-    results = work / ("results-equal.jsonl" if equal_steps else "results.jsonl")
+    base, boxes, results = work / "base.safetensors", work / "boxes.gpkg", work / "results.jsonl"
     if not (work / "test").exists():
         copy_frames(hit_uav, work)
-    for tile, out in ((320, work / "base-large"), (TILE, work / "base-tiles")):
-        if not out.exists():
-            config = SplitConfig(work / "base", out, tile=tile, overlap=tile // 3, background=0.1)
-            split(SplitConfig(**{**vars(config), "classes": CLASSES, "ignore_others": True}))
     if not base.exists():
-        train(TrainConfig(
-            data=work / "base-large", out=base.parent, recipe=RECIPE, weights=start, epochs=4, batch=4, lr=1e-3,
-            classes=CLASSES, overrides=(*FEW, "warmup=30"), workers=0, precision="bf16",
-        ))  # fmt: skip
+        make_base(work, start)
     if not boxes.exists():
-        predict(PredictConfig((str(work / "pool/images"),), boxes, str(base), tile=640, overlap=64, score=0.05))
+        measure(work, base, "val")
+        predict(PredictConfig((str(work / "pool/images"),), boxes, (str(base),), tile=640, overlap=64, score=0.05))
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     made = {(one["method"], one["most"], one["seed"]) for one in done}
-    jobs = [("base", 0, 0)]
-    jobs += [(name, most, seed) for most in EQUAL_STEPS for seed in range(seeds) for name in methods(seed)]
+    jobs = [("base", 0, 0), *(("old", 0, seed) for seed in range(seeds))]
+    jobs += [(name, most, seed) for most in MOST for seed in range(seeds) for name in methods(seed)]
     for name, most, seed in [job for job in jobs if job not in made][: runs or None]:
-        found = (
-            learn(work, name, methods(seed)[name], most, seed, equal_steps=equal_steps) if most else measure(work, base)
-        )
+        found = measure(work, base) if name == "base" else learn(work, name, methods(seed).get(name), most, seed)
         done.append({"method": name, "most": most, "seed": seed, **found})
         with results.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")
-    for most in (0, *sorted(EQUAL_STEPS)):
-        for name in ("base", "review", "random", "score"):
+    for most in (0, *sorted(MOST)):
+        for name in ("base", "old", "review", "random", "score"):
             values = [one["map50"] for one in done if (one["method"], one["most"]) == (name, most)]
             if values:
                 typer.echo(f"{most:4} {name:7} {np.mean(values):.4f} ± {np.std(values):.4f} of {len(values)}")

@@ -120,6 +120,12 @@ def _choose(objects: SceneObjects, thresholds: Array, config: ReviewConfig, choo
         logger.warning(
             "%s: no boxes below the reported score, so nothing tells what was missed: predict with --score 0.05", paths
         )
+    if scored.any() and not np.isfinite(objects.probabilities).any():
+        logger.warning(
+            "%s: scores of a model that is not calibrated: those near the reported score count as uncertain; "
+            "eval --calibrate --write-back measures which are",
+            paths,
+        )
     choice = choose(
         objects.boxes,
         objects.labels,

@@ -189,6 +189,12 @@ def test_probabilities_and_views_are_taken_from_the_layer(make, run, caplog):
     _, rows = run(make(score=sure, probability=likely, views=views), most=2)
     assert rows["reason"].tolist() == ["probability 0.50", "found by 50% of the views"]
     assert "predict with --score 0.05" in caplog.text  # nothing tells what was missed
+    assert "calibrate" not in caplog.text
+
+
+def test_scores_without_probabilities_are_said_to_be_uncalibrated(make, run, caplog):
+    run(make(), most=3)
+    assert "eval --calibrate --write-back" in caplog.text
 
 
 @pytest.mark.parametrize("status", ["ok", " Wrong ", None])
