@@ -21,6 +21,7 @@ import typer
 from harbours import open_harbour, read_labels
 from numpy.typing import NDArray
 
+from legnet_cli.detectors.views import Tta, Views
 from legnet_cli.detectors.weights.checkpoint import read_checkpoint, rewrite_card
 from legnet_cli.engine.eval import EvalConfig, evaluate
 from legnet_cli.engine.eval.calibrate import Aim, calibrate
@@ -72,7 +73,7 @@ def main(
     sen2ships: Annotated[Path, typer.Argument(help="Folder of harbours: a.tif with a.geojson beside it.")],
     work: Annotated[Path, typer.Argument(help="Folder to work in.")],
     folds: Annotated[list[str], typer.Argument(help="Harbours and weights that have not seen them: a,b=file.")],
-    tta: Annotated[str, typer.Option(help="Views: none, flips or full.")] = "none",
+    tta: Annotated[Tta, typer.Option(help="Views: none, flips or full.")] = "none",
     min_precision: Annotated[float | None, typer.Option(help="Calibrate for it, not for the best F1.")] = None,
     write_back: Annotated[Path | None, typer.Option(help="Weights whose card gets the calibration.")] = None,
 ) -> None:
@@ -114,8 +115,11 @@ def main(
             )
     if write_back is not None:
         card = read_checkpoint(write_back).card
-        known = {**(card.calibration or {}), "ship": calibrate(measured, Aim(min_precision))["ship"].to_dict()}
-        rewrite_card(write_back, card.calibrated("", known))
+        views = Views(tta)
+        before = card.calibration if views.single else (card.view_calibration or {}).get(views.name)
+        learned = calibrate(measured, Aim(min_precision))["ship"]
+        known = {**(before or {}), "ship": learned.to_dict()}
+        rewrite_card(write_back, card.calibrated(views.name, known))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ The last stage shows harbours (see train_harbours.py), from the file above, here
     uv run examples/nano.py mix second.safetensors calm.safetensors legnet-nano.safetensors --share 0.75
 
 and its card is completed by limits of sizes, by what scores mean on HIT-UAV's validation images, and of ships in
-harbours that were not seen:
+harbours that were not seen; the last two once more with ``--tta flips``, then with ``--min-precision 0.75``:
 
     uv run examples/nano.py sizes legnet-nano.safetensors HIT-UAV sen2ships
     uv run legnet eval --weights legnet-nano.safetensors --data nano-whole --split val \\

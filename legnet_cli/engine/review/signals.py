@@ -17,6 +17,7 @@ Mask = NDArray[np.bool_]
 _FEWEST = 10  # objects of a class, from which on some of them can be unusual
 _USUAL, _MOST = 2.0, 5.0  # robust standard deviations: up to the first nothing is unusual, from the second on all is
 _SPREAD = 0.05  # least standard deviation of a logarithm: 5 % of a length is never unusual
+_LEAST_MIDDLE = 0.1  # probability
 _OVER = 0.3  # share of the smaller of two boxes, from which on it lies over or under the other
 
 
@@ -79,7 +80,7 @@ def find_signals(objects: Objects) -> Signals:
     alone = deviations(nearest(objects.boxes, objects.scenes, found) * objects.unit, labels, found)
     share = overlaps(objects.boxes, objects.scenes, objects.scores, found)
     parts = [
-        uncertainty(objects.scores, objects.thresholds, objects.probabilities),
+        uncertainty(objects.scores, objects.thresholds, objects.probabilities, labels),
         _doubt(objects.views),
         unusual(np.maximum(np.abs(length), np.abs(width))),
         np.where(share > _OVER, share, 0),
@@ -90,11 +91,18 @@ def find_signals(objects: Objects) -> Signals:
     return Signals(weighted, (share > _OVER) & ~found, length, width)
 
 
-def uncertainty(scores: Array, thresholds: Array, probabilities: Array) -> Array:
-    """Nearness of the probability to one half; where it is unknown, of the score to the threshold."""
-    below = scores / np.maximum(thresholds, 1e-9)
-    above = (1 - scores) / np.maximum(1 - thresholds, 1e-9)
-    return np.where(np.isfinite(probabilities), _doubt(probabilities), np.minimum(below, above).clip(0, 1))
+def uncertainty(scores: Array, thresholds: Array, probabilities: Array, labels: Index) -> Array:
+    """Nearness of the probability to one half; where it is unknown, of the score to the threshold.
+
+    Of a class that the model knows so little that no probability reaches one half, the greatest one is the middle.
+    """
+    known = np.isfinite(probabilities)
+    value, middle = np.where(known, probabilities, scores), np.where(known, 0.5, thresholds)
+    for label in np.unique(labels[known]).tolist():
+        own = known & (labels == label)
+        middle[own] = probabilities[own].max().clip(_LEAST_MIDDLE, 0.5)
+    below, above = value / np.maximum(middle, 1e-9), (1 - value) / np.maximum(1 - middle, 1e-9)
+    return np.asarray(np.minimum(below, above).clip(0, 1))
 
 
 def _doubt(shares: Array) -> Array:
