@@ -45,6 +45,14 @@ def test_what_stands_out_comes_first_with_its_reason(change, kind, words):
     assert found.reasons[0].startswith(words)
 
 
+def test_of_a_class_that_the_model_hardly_knows_the_most_probable_are_uncertain():
+    labels = np.repeat([0, 1, 2], 4)
+    probabilities = [0.5, 0.8, 0.95, 0.99, 0.2, 0.1, 0.05, 0.01, 0.02, 0.01, 0.01, 0.01]
+    more = {"labels": labels, "scenes": np.arange(12), "probabilities": np.array(probabilities)}
+    found = pick(grid(12), np.full(12, 0.9), most=4, **more)
+    assert found.rows.tolist() == [0, 4, 5, 1]  # those of a class with next to no chance come later
+
+
 def test_of_two_boxes_on_one_object_both_are_shown_and_a_low_one_under_another_is_not():
     boxes = np.concatenate([grid(12), grid(12)[:2] + [2, 0, 0, 0, 0]])
     found = pick(boxes, [*np.full(12, 0.99), 0.98, 0.2], most=12)
