@@ -192,14 +192,15 @@ def make_base(work: Path, start: str) -> None:
     for tile, out in ((320, work / "base-large"), (TILE, work / "base-tiles")):
         config = SplitConfig(work / "base", out, tile=tile, overlap=tile // 3, background=0.1, overwrite=True)
         split(replace(config, classes=CLASSES, ignore_others=True))
-    common = TrainConfig(recipe=RECIPE, overrides=FEW, workers=0, precision="bf16", hold_out=0.0, overwrite=True)
-    train(replace(
-        common, data=work / "base-large", out=work / "run-0", weights=start, epochs=4, batch=4, lr=1e-3,
-        classes=CLASSES, overrides=(*FEW, "warmup=30"),
-    ))  # fmt: skip
+    first = TrainConfig(
+        data=work / "base-large", out=work / "run-0", recipe=RECIPE, weights=start, hold_out=0.0, epochs=4, batch=4,
+        lr=1e-3, classes=CLASSES, overrides=(*FEW, "warmup=30"), workers=0, precision="bf16", overwrite=True,
+    )  # fmt: skip
+    train(first)
+    more = replace(first, data=work / "base-tiles", batch=BATCH, lr=None, classes=(), overrides=FEW)
     for number, epochs in enumerate(ROUNDS):
         weights, out = work / f"run-{number}/last.safetensors", work / f"run-{number + 1}"
-        train(replace(common, data=work / "base-tiles", out=out, weights=str(weights), epochs=epochs, batch=BATCH))
+        train(replace(more, out=out, weights=str(weights), epochs=epochs))
     shutil.copy(work / f"run-{len(ROUNDS)}/last.safetensors", work / "base.safetensors")
 
 
