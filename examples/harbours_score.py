@@ -106,8 +106,8 @@ def main(
         voc07 = measured.to_dict()["ap"]["voc07"]["0.50"]["ship"]
         typer.echo(f"{data.name}: {measured.precisions.counts[0]} ships, AP50 (VOC07) {voc07:.3f}")
         scores, on_land = false_scores(measured, water)
-        for aim in (Aim(), *(Aim(precision) for precision in (0.8, 0.7, 0.6, 0.5))):
-            learned = calibrate(measured, aim)["ship"]
+        for precision in dict.fromkeys((None, min_precision, 0.8, 0.7, 0.6, 0.5)):  # None: best F1
+            learned = calibrate(measured, Aim(precision))["ship"]
             false = scores >= learned.threshold
             typer.echo(
                 f"  score {learned.threshold:.3f}: precision {learned.precision:.2f}, recall {learned.recall:.2f}, "
