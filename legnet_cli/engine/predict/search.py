@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 Unit = tuple[ScenePlan, int]
 _TRIES = 3  # of a block whose worker was lost
+_THINNEST = 0.01  # pixels: a thinner box has no outline on a map
 
 
 class Crew(Protocol):
@@ -188,7 +189,7 @@ def join_scene(
     scene = plan.scene
     with observer("merge"):
         found = merge_tiles(found, tile_of, plan.tiles, (scene.height, scene.width))
-    keep = np.ones(len(found), np.bool_)
+    keep = found.boxes[:, 2:4].min(1) >= _THINNEST
     if wanted is not None:
         keep &= np.isin(found.labels, wanted)
     if thresholds.min() < thresholds.max():  # the search itself goes by the least

@@ -11,7 +11,7 @@ from blobs import CLASSES, draw
 from rasterio.transform import Affine, GroundControlPoint
 from searches import BOXES, SHAPE, VALUES, run
 
-from legnet_cli.boxes import boxes_to_polygons
+from legnet_cli.boxes import Detections, boxes_to_polygons
 from legnet_cli.errors import ConfigError, DataError, GeoError
 
 
@@ -173,6 +173,15 @@ def test_choice_of_objects(tmp_path, blobs, write_scene, values, scores):
     boxes = [(30, 30, 40, 12, 0.4), (90, 30, 44, 16, 0.1), (30, 90, 40, 12, 0), (90, 90, 30, 14, 0)]
     result = run(tmp_path, write_scene("a.tif", draw((120, 120), boxes, [160, 160, 250, 250])), **values)
     assert result.scenes[0].detections.scores.tolist() == pytest.approx(scores)
+
+
+def test_boxes_without_width_are_no_objects(tmp_path, blobs, write_scene, monkeypatch):
+    """A model that has hardly learned gives them, many in one place: without an area none suppresses another."""
+    boxes = np.array([(60, 60, 20, 1e-6, 0.3), (60, 60, 20, 1e-6, 0.3), (60, 60, 20, 8, 0.3)])
+    found = Detections(boxes, np.array([0.9, 0.9, 0.8], np.float32), np.zeros(3, np.int64))
+    monkeypatch.setattr(blobs, "detect", lambda images: [found] * len(images))
+    result = run(tmp_path, write_scene("a.tif", draw((120, 120), boxes[2:], [250])))
+    assert result.scenes[0].detections.boxes[:, 3].tolist() == [8]
 
 
 def test_area_of_interest(tmp_path, blobs, write_scene):
