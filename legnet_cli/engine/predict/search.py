@@ -178,7 +178,7 @@ def join_scene(
     observer: StageObserver,
     sizes: SizeCheck | None = None,
 ) -> SceneResult:
-    """The objects of a scene from its parts: tiles merged, and only what is asked for.
+    """The objects of a scene from its parts: tiles merged, and only what is asked for and has a width.
 
     ``wanted`` are labels, None for all; ``thresholds`` (classes,) are the least scores; ``sizes`` tells odd ones.
 

@@ -123,7 +123,7 @@ def _choose(objects: SceneObjects, thresholds: Array, config: ReviewConfig, choo
     if scored.any() and not np.isfinite(objects.probabilities).any():
         logger.warning(
             "%s: scores of a model that is not calibrated: those near the reported score count as uncertain; "
-            "eval --calibrate --write-back measures which are",
+            "legnet eval --calibrate --write-back measures which are",
             paths,
         )
     choice = choose(

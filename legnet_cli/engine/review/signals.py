@@ -17,7 +17,7 @@ Mask = NDArray[np.bool_]
 _FEWEST = 10  # objects of a class, from which on some of them can be unusual
 _USUAL, _MOST = 2.0, 5.0  # robust standard deviations: up to the first nothing is unusual, from the second on all is
 _SPREAD = 0.05  # least standard deviation of a logarithm: 5 % of a length is never unusual
-_LEAST_MIDDLE = 0.1  # probability
+_LEAST_MIDDLE = 0.1  # probability: a class without any chance here is not uncertain
 _OVER = 0.3  # share of the smaller of two boxes, from which on it lies over or under the other
 
 
