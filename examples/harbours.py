@@ -1,9 +1,9 @@
-"""Training crops of Sentinel-2 harbours with oriented ships; see train_harbours.py.
+"""Sentinel-2 harbours with oriented ships, to train on and to measure with; see train_harbours.py.
 
 A harbour is a GeoTIFF with a GeoJSON layer of ships beside it, as in sen2ships (ShipDetectionExperts, MIT). harbours/
 has what was added to these by eye: ships that nobody had labelled, places where ships may be (``difficult``), and
-places that look like ships and are none (background.geojson), which crops show often. What is difficult, and bright
-spots on water without a label, are neither ship nor background.
+places that look like ships and are none (background.geojson). What is difficult, and bright spots on water without a
+label, are neither ship nor background.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ import rasterio
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from legnet_cli.geo.stretch import NEUTRAL
-
 ADDED = Path(__file__).parent / "harbours"
 PERCENTAGES = (0.5, 1, 2, 3, 4, 96, 97, 98, 99, 99.6)  # of dark and of bright stretches
-NEAR_SHIP, NEAR_ALARM = 0.5, 0.3  # shares of crops about a ship, and about what looks like one
+LAND, QUAY, OPEN, OUTSIDE = range(4)  # zones: no water, water that is narrow or near land, open water, no data
+RED, GREEN = 1.1, 1.33  # of the blue: dark and even ground above is wood or field; water has up to 1.05 and 1.3
 
 Polygons = NDArray[np.float64]  # (n, 4, 2) corners in pixels
+Point = NDArray[np.float64]  # (2,) column and row, or two lengths
 Pixels = NDArray[np.float32]  # (h, w, 3)
 
 
 @dataclass
 class Harbour:
-    """A scene: ``gsd`` in metres; values of ``PERCENTAGES`` in parts of it (parts, 10, 3); open water (h, w)."""
+    """A scene: ``gsd`` in metres; values of ``PERCENTAGES`` in parts of it (parts, 10, 3); ``zones`` (h, w)."""
 
     pixels: Pixels
     gsd: float
     ships: Polygons
     ignored: Polygons
     values: NDArray[np.float64]
-    water: NDArray[np.uint8]
+    zones: NDArray[np.uint8]
     alone: list[Polygons]  # ships with nothing but water about them
     alarms: NDArray[np.float64]  # (n, 2) centres of what looks like a ship and is none
 
@@ -60,106 +60,22 @@ def open_harbour(path: Path) -> Harbour:
     low, high = np.percentile(grey, (2, 98))
     bright = ((grey - low) / (high - low)).clip(0, 1.5).astype(np.float32)
     labelled = np.array(known + added).reshape(-1, 4, 2)
-    ignored = np.array(unsure + _spots(bright, labelled)).reshape(-1, 4, 2)
-    water = _open_water(bright)
-    alone = [ring for ring in labelled if _is_alone(ring, labelled, water)]
+    zones = _zones(bright, pixels)
+    ignored = np.array(unsure + _spots(bright, labelled, zones != LAND)).reshape(-1, 4, 2)
+    alone = [ring for ring in labelled if _is_alone(ring, labelled, zones == OPEN)]
     alarms = [ring.mean(0) for ring, _ in _rings(ADDED / "background.geojson", inverse, harbour=path.stem)]
     places = np.array(alarms).reshape(-1, 2)
-    return Harbour(pixels, gsd, labelled, ignored, _part_values(pixels), water, alone, places)
+    return Harbour(pixels, gsd, labelled, ignored, _part_values(pixels), zones, alone, places)
 
 
 def read_labels(path: Path, inverse: rasterio.Affine) -> tuple[list[Polygons], list[Polygons], list[Polygons]]:
     """Corners in pixels of the ships of sen2ships, of those added by eye, and of what may be one."""
     listed = _rings(ADDED / f"{path.stem}.geojson", inverse, source="by eye")
-    sure = [not unsure and _length(ring) > 9 for ring, unsure in listed]  # others label no smaller ones
     known = [ring for ring, _ in _rings(path.with_suffix(".geojson"), inverse)]
-    added, rest = ([ring for (ring, _), one in zip(listed, sure, strict=True) if one is kind] for kind in (True, False))
+    added, rest = [], []
+    for ring, unsure in listed:
+        (rest if unsure or size_of(ring)[0] <= 9 else added).append(ring)  # others label no smaller ones
     return known, added, rest
-
-
-def crop(
-    harbour: Harbour, donors: list[Harbour], size: int, gsd: float, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], Polygons, Polygons]:
-    """A square of ``size`` pixels of about ``gsd`` metres, turned and stretched; its ships and ignored places."""
-    height, width = harbour.pixels.shape[:2]
-    scale = harbour.gsd / gsd * rng.uniform(0.8, 1.3)
-    kind = rng.random()
-    if kind < NEAR_SHIP + NEAR_ALARM:
-        shown = harbour.ships.mean(1) if kind < NEAR_SHIP or not len(harbour.alarms) else harbour.alarms
-        centre = shown[rng.integers(len(shown))] + rng.uniform(-0.35, 0.35, 2) * size / scale
-    else:
-        centre = rng.uniform((0, 0), (width, height))
-    matrix = _placing(scale, centre, np.array([size / 2, size / 2]), rng)
-    image = cv2.warpAffine(harbour.pixels, matrix, (size, size), borderValue=(-1, -1, -1))
-    outside = image[..., 0] < 0
-    ships, ignored = (rings @ matrix[:, :2].T + matrix[:, 2] for rings in (harbour.ships, harbour.ignored))
-    if donors and rng.random() < 0.4:
-        water = cv2.warpAffine(harbour.water, matrix, (size, size), flags=cv2.INTER_NEAREST)
-        image, ships = _paste(image, water, ships, ignored, harbour.contrast, donors, gsd, rng)
-    picture = _stretched(image, harbour.values, rng)
-    picture[outside] = NEUTRAL
-    return picture, ships, ignored
-
-
-def _placing(
-    scale: float, source: NDArray[np.float64], target: NDArray[np.float64], rng: np.random.Generator
-) -> Pixels:
-    """Affine matrix (2, 3) of a random turn and mirroring that takes point ``source`` to ``target``."""
-    turn, mirror = rng.uniform(0, 2 * math.pi), rng.choice((-1.0, 1.0))
-    rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
-    linear = scale * rotation @ np.diag([mirror, 1.0])
-    return np.c_[linear, target - linear @ source]
-
-
-def _paste(
-    image: Pixels,
-    water: NDArray[np.uint8],
-    ships: Polygons,
-    ignored: Polygons,
-    contrast: float,
-    donors: list[Harbour],
-    gsd: float,
-    rng: np.random.Generator,
-) -> tuple[Pixels, Polygons]:
-    """``image`` with up to four ships of ``donors`` on its water, and the outlines of all ships."""
-    size = image.shape[0]
-    rows, cols = np.nonzero(water[16:-16, 16:-16])
-    if len(rows) < 400:
-        return image, ships
-    taken = _filled([*ships, *ignored], 1.5, image.shape[:2])
-    added = []
-    for _ in range(rng.integers(1, 5)):
-        donor = donors[rng.integers(len(donors))]
-        ring = donor.alone[rng.integers(len(donor.alone))]
-        place = rng.integers(len(rows))
-        target = np.array([cols[place] + 16.0, rows[place] + 16.0])
-        matrix = _placing(donor.gsd / gsd * rng.uniform(0.7, 1.4), ring.mean(0), target, rng)
-        outline = ring @ matrix[:, :2].T + matrix[:, 2]
-        around, inner = _filled([outline], 1.4, (size, size)), _filled([outline], 1.1, (size, size))
-        rim = (around > 0) & (inner == 0)
-        if (around & taken).any() or not water[around > 0].all() or rim.sum() < 8:
-            continue
-        source = cv2.warpAffine(donor.pixels, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
-        weight = cv2.GaussianBlur(inner.astype(np.float32), (0, 0), 1.5)[..., None]
-        strength = np.clip(contrast / donor.contrast, 0.5, 2) * rng.uniform(0.7, 1.2)
-        moved = (source - np.median(source[rim], 0)) * strength + np.median(image[rim], 0)
-        image = image * (1 - weight) + weight * moved
-        taken |= around
-        added.append(outline)
-    return image, np.concatenate([ships, np.array(added).reshape(-1, 4, 2)])
-
-
-def _stretched(image: Pixels, values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """8-bit by percentiles of the scene or a part of it, as ``predict`` does, with a little of everything else."""
-    part = values[rng.integers(len(values))]
-    low, high = part[rng.integers(5)], part[5 + rng.integers(5)]
-    bright = ((image - low) / (high - low)).clip(0, 1) ** math.exp(rng.normal(0, 0.15))
-    picture = bright * 255 * rng.uniform(0.9, 1.1, 3) * rng.uniform(0.85, 1.1) + rng.uniform(-8, 8)
-    if rng.random() < 0.3:
-        picture = picture + rng.normal(0, rng.uniform(1, 4), picture.shape)
-    if rng.random() < 0.2:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 0.9))
-    return picture.clip(0, 255).astype(np.uint8)
 
 
 def _rings(path: Path, inverse: rasterio.Affine, **wanted: str) -> list[tuple[Polygons, bool]]:
@@ -175,11 +91,12 @@ def _rings(path: Path, inverse: rasterio.Affine, **wanted: str) -> list[tuple[Po
     return found
 
 
-def _length(ring: Polygons) -> float:
-    return float(np.linalg.norm(np.diff(ring, axis=0), axis=1).max())
+def size_of(ring: Polygons) -> Point:
+    """Length and breadth of a rectangle."""
+    return np.sort(np.linalg.norm(ring[1:3] - ring[:2], axis=1))[::-1]
 
 
-def _filled(rings: list[Polygons], grown: float, shape: tuple[int, int]) -> NDArray[np.uint8]:
+def filled(rings: list[Polygons], grown: float, shape: tuple[int, int]) -> NDArray[np.uint8]:
     """A mask of polygons, each grown about its centre."""
     mask = np.zeros(shape, np.uint8)
     for ring in rings:
@@ -199,16 +116,23 @@ def _part_values(pixels: Pixels) -> NDArray[np.float64]:
     return np.array(values)
 
 
-def _open_water(bright: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Where it is dark and even."""
+def _zones(bright: NDArray[np.float32], pixels: Pixels) -> NDArray[np.uint8]:
+    """Open water is dark, even and not as red or green as fields and woods; other water lies beside it, as dark."""
     mean = cv2.boxFilter(bright, -1, (15, 15))
     deviation = np.sqrt(np.maximum(cv2.boxFilter(bright * bright, -1, (15, 15)) - mean * mean, 0))
-    return ((deviation < 0.03) & (mean < 0.35)).astype(np.uint8)
+    smooth = cv2.boxFilter(pixels, -1, (15, 15))
+    blue = (smooth[..., 0] < RED * smooth[..., 2]) & (smooth[..., 1] < GREEN * smooth[..., 2])
+    water = (deviation < 0.03) & (mean < 0.35) & blue
+    share = cv2.boxFilter(water.astype(np.float32), -1, (25, 25))
+    level = cv2.boxFilter(bright * water, -1, (25, 25)) / np.maximum(share, 1e-6)
+    like = ((share > 0.02) & (np.abs(bright - level) < 0.06)).astype(np.uint8)
+    beside = cv2.morphologyEx(like, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    return np.where(water, OPEN, np.where(beside, QUAY, LAND)).astype(np.uint8)
 
 
-def _is_alone(ring: Polygons, ships: Polygons, water: NDArray[np.uint8]) -> bool:
+def _is_alone(ring: Polygons, ships: Polygons, water: NDArray[np.bool_]) -> bool:
     """Whether open water lies on all four sides of a ship, and no other ship near it."""
-    centre, length = ring.mean(0), _length(ring)
+    centre, length = ring.mean(0), size_of(ring)[0]
     if (np.linalg.norm(ships.mean(1) - centre, axis=1) < 2 * length).sum() > 1:
         return False
     steps = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])
@@ -222,14 +146,14 @@ def _median(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return cv2.medianBlur((values.clip(0, 1) * 255).astype(np.uint8), 31).astype(np.float32) / 255
 
 
-def _spots(bright: NDArray[np.float32], ships: Polygons) -> list[Polygons]:
+def _spots(bright: NDArray[np.float32], ships: Polygons, wet: NDArray[np.bool_]) -> list[Polygons]:
     """Smallest rectangles, two pixels wider all round, of bright spots on water that are no labelled ships."""
     ground = _median(bright)
     noise = _median(np.abs(bright - ground))
     even = (ground < 0.35) & (noise < 0.035)
     above = (bright - ground > np.maximum(0.08, 5 * noise)).astype(np.uint8)
     above = cv2.morphologyEx(above, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    taken = _filled(list(ships), 1.2, bright.shape) > 0
+    taken = filled(list(ships), 1.2, bright.shape) > 0
     count, parts, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
     found = []
     for number in range(1, count):
@@ -240,7 +164,7 @@ def _spots(bright: NDArray[np.float32], ships: Polygons) -> list[Polygons]:
         frame = np.s_[max(top - 4, 0) : top + height + 4, max(left - 4, 0) : left + width + 4]
         rest = np.ones(even[frame].shape, np.bool_)
         rest[min(top, 4) : min(top, 4) + height, min(left, 4) : min(left, 4) + width] = False
-        if even[frame][rest].mean() < 0.9 or above[frame][rest].mean() > 0.12:
+        if (even & wet)[frame][rest].mean() < 0.9 or above[frame][rest].mean() > 0.12:
             continue
         if taken[top : top + height, left : left + width][mine].any():
             continue

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 import rasterio
 import typer
-from harbours import open_harbour, read_labels
+from harbours import OPEN, open_harbour, read_labels
 from numpy.typing import NDArray
 
 from legnet_cli.detectors.views import Tta, Views
@@ -58,14 +58,14 @@ def write_labels(scene: Path, folder: Path, *, complete: bool) -> None:
 
 
 def false_scores(
-    measured: EvalMetrics, water: list[NDArray[np.uint8]]
+    measured: EvalMetrics, water: list[NDArray[np.bool_]]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Scores of false boxes, and whether their middle is not on open ``water``."""
     ranked, (_, false) = measured.matched.predictions, measured.verdicts()
     land = np.zeros(len(false), np.bool_)
     for row in np.flatnonzero(false):
         open_water, (col, line) = water[ranked.images[row]], ranked.boxes[row, :2].astype(int)
-        land[row] = open_water[min(line, len(open_water) - 1), min(col, open_water.shape[1] - 1)] == 0
+        land[row] = not open_water[min(line, len(open_water) - 1), min(col, open_water.shape[1] - 1)]
     return ranked.scores[false], land[false]
 
 
@@ -90,8 +90,8 @@ def main(
             names.append(name)
             boxes += json.loads(out.read_text())["features"]
     harbours = {name: open_harbour(sen2ships / f"{name}.tif") for name in sorted(names)}
-    water = [harbour.water for harbour in harbours.values()]
-    land = sum(float((harbour.water == 0).sum()) * (harbour.gsd / 1000) ** 2 for harbour in harbours.values())
+    water = [harbour.zones == OPEN for harbour in harbours.values()]
+    land = sum(float((harbour.zones != OPEN).sum()) * (harbour.gsd / 1000) ** 2 for harbour in harbours.values())
     found = work / "found.geojson"
     found.write_text(json.dumps({"type": "FeatureCollection", "features": boxes}))
     for complete in (False, True):

@@ -3,7 +3,7 @@
     uv run examples/train_harbours.py sen2ships HIT-UAV fold.safetensors --hold athens,casablanca,klang
     uv run legnet predict sen2ships/athens.tif --weights fold.safetensors --gsd 5 --classes ship --out athens.geojson
 
-Each step shows crops of harbours (see harbours.py), a few of HIT-UAV's frames and of synthetic scenes, so that the
+Each step shows crops of harbours (see harbour_crops.py), a few of HIT-UAV's frames and of synthetic scenes, so that the
 objects learned before stay known: what backbone and neck make of these shall stay near what they made of them at the
 start (``--keep``). Stem and first stage of the backbone and all statistics stay as they are.
 """
@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 import torch
 import typer
-from harbours import Harbour, Polygons, crop, open_harbour
+from harbour_crops import crop
+from harbours import Harbour, Polygons, open_harbour
 from make_scene import CLASSES, draw_scene
 from nano import LEFT_OUT, TRAINED_ON
 from numpy.typing import NDArray
@@ -186,8 +187,8 @@ def main(
         loss = losses(model, samples, checkpoint.card.classes) + keep * kept.distance
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 20)
-        optimizer.step()
+        if nn.utils.clip_grad_norm_(parameters, 20).isfinite():  # each block multiplies: a bright crop may overflow
+            optimizer.step()
         follow(average, model, step + 1, 0.99)
         if (step + 1) % 25 == 0:
             change = float(kept.distance)
